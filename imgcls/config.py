@@ -1,0 +1,328 @@
+"""The settings of a training run: names, defaults, limits and help, checked when a config is born.
+
+Pages and the command line read everything they show of a setting from here (`SETTINGS`), so a
+limit stands in one place. This module imports neither torch nor streamlit.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from imgcls.errors import ConfigError
+
+MODELS = ("softmax", "feedforward", "net", "simple_cnn", "cnn", "lenet5", "resnet18", "small_resnet")
+STEMS = ("small", "imagenet")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau", "phases")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+NORMALIZATIONS = ("half", "dataset")
+TRAIN_ON = ("train", "train+validation")
+
+Phases = tuple[tuple[int, float], ...]
+
+
+def home() -> Path:
+    """Where data sets and runs are kept: $IMGCLS_HOME, or `workspace/` beside streamlit_app.py."""
+    named = os.environ.get("IMGCLS_HOME")
+    return Path(named) if named else Path(__file__).resolve().parents[1] / "workspace"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a form or `--set` needs to know of one setting."""
+
+    name: str
+    group: str  # heading it stands under
+    help: str  # one sentence
+    default: Any
+    kind: type  # bool, int, float, str, or tuple for phases
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _setting(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    extra = {"group": group, "help": help, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What decides the weights a run ends with. Saved once as config.json, then never changed.
+
+    Raises ConfigError at birth for a value outside its limits or settings that contradict.
+    """
+
+    recipe: str = _setting("custom", "Run", "The recipe that these settings started from.")
+    dataset: str = _setting("digits", "Run", "Name of the data set to learn from.")
+    model: str = _setting("small_resnet", "Model", "The network.", choices=MODELS)
+    stem: str = _setting(
+        "small",
+        "Model",
+        "First layers of a ResNet: small (3×3, stride 1) for small images, imagenet as published.",
+        choices=STEMS,
+    )
+    pretrained: bool = _setting(
+        False, "Model", "Start from ImageNet weights; needs stem imagenet and the weights' file."
+    )
+    weights: str = _setting(
+        "", "Model", "A local file of pretrained weights (.pth), where none can be downloaded."
+    )
+    freeze: bool = _setting(
+        False, "Model", "Train only the last layer and keep the pretrained backbone as it is."
+    )
+
+    epochs: int = _setting(10, "Training", "Passes over the training images.", low=1, high=500)
+    batch_size: int = _setting(128, "Training", "Images per step.", low=1, high=4096)
+    label_smoothing: float = _setting(
+        0.0, "Training", "Share of the target spread evenly over all classes.", low=0.0, high=0.5
+    )
+    early_stopping: int = _setting(
+        0,
+        "Training",
+        "Stop after so many evaluations without a better validation loss; 0 never stops early.",
+        low=0,
+        high=100,
+    )
+    seed: int = _setting(
+        0, "Training", "Decides initial weights, order and augmentation.", low=0, high=2**31 - 1
+    )
+
+    optimizer: str = _setting("sgd", "Optimizer", "How a gradient becomes a step.", choices=OPTIMIZERS)
+    peak_lr: float = _setting(
+        0.1, "Optimizer", "Highest learning rate of the schedule.", low=1e-7, high=10.0
+    )
+    momentum: float = _setting(
+        0.9, "Optimizer", "Share of the last step that SGD keeps.", low=0.0, high=0.999
+    )
+    nesterov: bool = _setting(
+        False, "Optimizer", "Look ahead by the momentum before each SGD step."
+    )
+    weight_decay: float = _setting(
+        0.0, "Optimizer", "Pull on the weights towards zero: L2 for SGD and Adam, decoupled for AdamW.",
+        low=0.0, high=1.0,
+    )
+    schedule: str = _setting(
+        "constant", "Schedule", "How the learning rate moves.", choices=SCHEDULES
+    )
+    step_epochs: int = _setting(
+        10, "Schedule", "Epochs between two cuts of schedule step.", low=1, high=500
+    )
+    gamma: float = _setting(
+        0.1, "Schedule", "Factor of each cut of schedules step and plateau.", low=0.01, high=0.99
+    )
+    patience: int = _setting(
+        3, "Schedule", "Evaluations without progress before schedule plateau cuts.", low=0, high=100
+    )
+    warmup_share: float = _setting(
+        0.25, "Schedule", "Share of the steps in which one-cycle rises to its peak.",
+        low=0.0, high=0.9,
+    )
+    phases: Phases = _setting(
+        (), "Schedule", "For schedule phases: pairs of epochs and learning rate, as 10x0.05,8x0.005."
+    )
+
+    flip: bool = _setting(False, "Augmentation", "Mirror half of the images left to right.")
+    crop_pad: int = _setting(
+        0, "Augmentation", "Shift by up to so many pixels, borders reflected.", low=0, high=32
+    )
+    rotation: float = _setting(
+        0.0, "Augmentation", "Rotate by up to so many degrees.", low=0.0, high=180.0
+    )
+    color_jitter: float = _setting(
+        0.0, "Augmentation", "Change brightness, contrast and saturation by up to this share.",
+        low=0.0, high=1.0,
+    )
+    noise: float = _setting(
+        0.0, "Augmentation", "Standard deviation of added Gaussian noise; pixels range 0 to 1.",
+        low=0.0, high=0.5,
+    )
+    cutout: int = _setting(
+        0, "Augmentation", "Side of a square blanked at random, in pixels.", low=0, high=128
+    )
+
+    normalization: str = _setting(
+        "half", "Data", "half maps 0..1 to -1..1; dataset uses the training images' mean and deviation.",
+        choices=NORMALIZATIONS,
+    )
+    validation_share: float = _setting(
+        0.1, "Data", "Share of the training images held out, stratified by class, for validation.",
+        low=0.01, high=0.5,
+    )
+    split_seed: int = _setting(
+        0, "Data", "Decides which images are held out; equal seeds compare on equal images.",
+        low=0, high=2**31 - 1,
+    )
+    train_on: str = _setting(
+        "train", "Data", "train+validation trains on all but test, for a recipe already chosen.",
+        choices=TRAIN_ON,
+    )
+    eval_every: int = _setting(1, "Data", "Epochs between two validations.", low=1, high=500)
+
+    device: str = _setting("auto", "Machine", "Where to compute.", choices=DEVICES)
+    precision: str = _setting(
+        "auto", "Machine", "Number format; auto measures which is faster here.", choices=PRECISIONS
+    )
+    threads: int = _setting(
+        0, "Machine", "CPU threads; 0 takes one per physical core.", low=0, high=256
+    )
+
+    def __post_init__(self) -> None:
+        for setting in SETTINGS.values():
+            object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
+        _check_together(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return dataclasses.asdict(self)
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults."""
+        return {n: v for n, v in self.to_dict().items() if v != SETTINGS[n].default}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The config of these values; raises ConfigError for a name that does not exist."""
+        for name in values:
+            if name not in SETTINGS:
+                raise ConfigError(f"No setting named {name!r}. Choose one of: {', '.join(SETTINGS)}.")
+        return cls(**values)
+
+    def replace(self, **values: Any) -> "TrainConfig":
+        """A copy with some settings changed, checked again."""
+        return self.from_dict({**self.to_dict(), **values})
+
+
+SETTINGS: dict[str, Setting] = {
+    f.name: Setting(
+        name=f.name,
+        default=f.default,
+        kind=tuple if f.name == "phases" else get_type_hints(TrainConfig)[f.name],
+        **f.metadata,
+    )
+    for f in fields(TrainConfig)
+}
+
+
+def parse(name: str, text: str) -> Any:
+    """The value that `--set name=text` means; raises ConfigError where it is none."""
+    if name not in SETTINGS:
+        raise ConfigError(f"No setting named {name!r}. Choose one of: {', '.join(SETTINGS)}.")
+    setting = SETTINGS[name]
+    if setting.kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{name} must be true or false, got {text!r}.")
+        return text.lower() == "true"
+    if setting.kind is tuple:
+        return parse_phases(text)
+    if setting.kind is str:
+        return text
+    try:
+        return setting.kind(text)
+    except ValueError:
+        noun = "a whole number" if setting.kind is int else "a number"
+        raise ConfigError(f"{name} must be {noun}, got {text!r}.") from None
+
+
+def parse_phases(text: str) -> Phases:
+    """`10x0.05,8x0.005` as ((10, 0.05), (8, 0.005)); raises ConfigError for anything else."""
+    try:
+        pairs = (part.strip().split("x") for part in text.split(",") if part.strip())
+        return tuple((int(epochs), float(lr)) for epochs, lr in pairs)
+    except ValueError:
+        raise ConfigError(
+            f"phases must look like 10x0.05,8x0.005 (epochs x learning rate), got {text!r}."
+        ) from None
+
+
+def format_value(value: Any) -> str:
+    """A setting's value as `--set` takes it; the inverse of `parse`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(f"{epochs}x{lr:g}" for epochs, lr in value)
+    return str(value)
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    name, kind = setting.name, setting.kind
+    if kind is tuple:
+        return _checked_phases(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        noun = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+        raise ConfigError(f"{name} must be {noun}, got {value!r}.")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{name} must be one of {', '.join(setting.choices)}, got {value!r}.")
+    if setting.low is not None and setting.high is not None:
+        if not (math.isfinite(value) and setting.low <= value <= setting.high):
+            raise ConfigError(f"{name} must be {setting.low:g} to {setting.high:g}, got {value:g}.")
+    if kind is str and len(value) > 500:
+        raise ConfigError(f"{name} must be at most 500 characters, got {len(value)}.")
+    return value
+
+
+def _checked_phases(value: Any) -> Phases:
+    try:
+        phases = tuple((epochs, float(rate)) for epochs, rate in value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"phases must be pairs of epochs and learning rate, got {value!r}.") from None
+    for epochs, rate in phases:
+        if type(epochs) is not int or not 1 <= epochs <= 500 or not 1e-7 <= rate <= 10:
+            raise ConfigError(
+                f"Each phase must be 1 to 500 epochs at 1e-07 to 10, got {epochs!r} at {rate:g}."
+            )
+    return phases
+
+
+def _check_together(config: TrainConfig) -> None:
+    if config.schedule == "phases":
+        total = sum(epochs for epochs, _ in config.phases)
+        if total != config.epochs:
+            raise ConfigError(
+                f"phases must add up to epochs: they hold {total} epochs, epochs is {config.epochs}."
+            )
+    if config.pretrained and config.stem != "imagenet":
+        raise ConfigError("pretrained needs stem imagenet: published weights fit no other first layer.")
+    if config.freeze and not config.pretrained:
+        raise ConfigError("freeze needs pretrained: a random backbone that never learns is no use.")
+    if config.weights and not config.pretrained:
+        raise ConfigError("weights names a file of pretrained weights: set pretrained to true to use it.")
+    if config.nesterov and (config.optimizer != "sgd" or config.momentum == 0):
+        raise ConfigError("nesterov needs optimizer sgd with momentum above 0.")
+    if config.train_on == "train+validation" and (
+        config.early_stopping or config.schedule == "plateau"
+    ):
+        raise ConfigError(
+            "train+validation leaves nothing to validate on: turn off early_stopping and plateau."
+        )
+
+
+def dumps(values: Any) -> str:
+    """JSON that every parser takes: NaN and infinity become null."""
+    return json.dumps(_finite(values), allow_nan=False, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

@@ -1,0 +1,216 @@
+"""The catalog of data sets on disk, and the names of those that can be fetched.
+
+A data set is a directory `<home>/datasets/<name>/` that appears whole, by rename:
+
+    dataset.json         see `Dataset`
+    <split>.images.npy   uint8 (N, size, size, 3), RGB
+    <split>.labels.npy   int64 (N,), index into `classes`
+    images.csv           split,index,file,class,bytes,width,height,mode,format,sha256 an original
+    refused.csv          file,reason
+
+where <split> is train, test and, if the source had one of its own, validation. This module
+imports neither torch nor streamlit; arrays are memory-mapped.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls import config
+from imgcls.errors import DataError
+
+BUILT_IN = ("digits", "cifar10", "cifar100", "mnist")  # fetched by imgcls.data.builtin
+SPLITS = ("train", "validation", "test")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+IMAGE_COLUMNS = (
+    "split", "index", "file", "class", "bytes", "width", "height", "mode", "format", "sha256",
+)  # fmt: skip
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What dataset.json says."""
+
+    name: str
+    classes: tuple[str, ...]
+    size: int  # pixels a side
+    counts: dict[str, list[int]]  # split → images a class
+    mean: tuple[float, float, float]  # of the train images a channel, 0..1
+    std: tuple[float, float, float]
+    fingerprint: str  # SHA-256 over classes, images and labels
+    resized: str  # in words, how originals became size×size
+    source: str  # in words, where it came from
+    notes: tuple[str, ...] = ()  # what a reader should know, such as images found in two splits
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if split in self.counts)
+
+    def total(self, split: str) -> int:
+        return sum(self.counts.get(split, []))
+
+
+def root() -> Path:
+    return config.home() / "datasets"
+
+
+def path(name: str) -> Path:
+    """Where the data set of this name lies or would lie; raises DataError for an unfit name."""
+    if not NAME.fullmatch(name):
+        raise DataError(
+            f"{name[:80]!r} cannot name a data set: use 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "a letter or digit first."
+        )
+    return root() / name
+
+
+def names() -> list[str]:
+    """The data sets on disk, by name."""
+    return sorted(p.parent.name for p in root().glob("[a-z0-9]*/dataset.json"))
+
+
+def load(name: str) -> Dataset:
+    """What is known of a data set; raises DataError where there is none or its file is damaged."""
+    file = path(name) / "dataset.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        for key in ("classes", "mean", "std", "notes"):
+            values[key] = tuple(values[key])
+        return Dataset(**values)
+    except FileNotFoundError:
+        hint = f"Fetch it with: python -m imgcls data get {name}" if name in BUILT_IN else (
+            f"On disk: {', '.join(names()) or 'none'}"
+        )
+        raise DataError(f"No data set named {name!r} is on disk. {hint}.") from None
+    except (ValueError, TypeError, KeyError, OSError):
+        raise DataError(f"Data set {name!r} is damaged: import or fetch it again.") from None
+
+
+def arrays(name: str, split: str) -> tuple[Images, Labels]:
+    """Images uint8 (N, size, size, 3) and labels int64 (N,), memory-mapped, read-only."""
+    dataset = load(name)
+    if split not in dataset.counts:
+        raise DataError(f"{name} has no {split} images; it has {', '.join(dataset.splits)}.")
+    try:
+        images = np.load(path(name) / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(path(name) / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise DataError(f"Data set {name!r} is damaged: import or fetch it again.") from None
+    return images, labels
+
+
+def split_indices(labels: Labels, share: float, seed: int) -> tuple[Labels, Labels]:
+    """Sorted indices (kept, held out): `share` of each class is held out, drawn by `seed`.
+
+    Every class with two or more images keeps at least one and gives at least one.
+    """
+    draw = np.random.default_rng(seed)
+    held: list[Labels] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        n = round(len(members) * share)
+        n = min(max(n, 1), len(members) - 1) if len(members) > 1 else 0
+        held.append(draw.permutation(members)[:n])
+    out = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+@contextmanager
+def publishing(name: str) -> Iterator[Path]:
+    """A directory to fill; it becomes the data set `name` when the block ends, or vanishes.
+
+    Raises DataError where `name` is unfit or taken.
+    """
+    target = path(name)
+    if target.exists():
+        raise DataError(f"A data set named {name!r} exists: choose another name or delete it first.")
+    root().mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+    try:
+        yield draft
+        draft.rename(target)
+    except FileExistsError:
+        raise DataError(f"A data set named {name!r} appeared meanwhile: choose another name.") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write(
+    draft: Path,
+    *,
+    name: str,
+    classes: Sequence[str],
+    splits: Mapping[str, tuple[Images, Labels]],
+    resized: str,
+    source: str,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Write dataset.json, and the arrays that are not yet in `draft`; returns what was written."""
+    digest = hashlib.sha256("\0".join(classes).encode())
+    counts: dict[str, list[int]] = {}
+    for split in SPLITS:
+        if split not in splits:
+            continue
+        images, labels = splits[split]
+        for kind, array in (("images", images), ("labels", labels)):
+            file = draft / f"{split}.{kind}.npy"
+            if not file.exists():
+                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+            digest.update(f"{split}.{kind}".encode())
+            for start in range(0, len(array), 4096):
+                digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+        counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
+    mean, std = channel_statistics(splits["train"][0])
+    dataset = Dataset(
+        name=name,
+        classes=tuple(classes),
+        size=int(splits["train"][0].shape[1]),
+        counts=counts,
+        mean=mean,
+        std=std,
+        fingerprint=digest.hexdigest(),
+        resized=resized,
+        source=source,
+        notes=tuple(notes),
+    )
+    (draft / "dataset.json").write_text(config.dumps(asdict(dataset)), encoding="utf-8")
+    return dataset
+
+
+def channel_statistics(
+    images: Images,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation a channel, 0..1, exact, reading a block at a time."""
+    count, total, squares = 0, np.zeros(3), np.zeros(3)
+    for start in range(0, len(images), 4096):
+        block = images[start : start + 4096].reshape(-1, 3).astype(np.float64)
+        count += len(block)
+        total += block.sum(0)
+        squares += (block**2).sum(0)
+    mean = total / max(count, 1)
+    std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
+    r, g, b = (mean / 255).tolist()
+    sr, sg, sb = np.maximum(std / 255, 1e-4).tolist()
+    return (r, g, b), (sr, sg, sb)
+
+
+def delete(name: str) -> None:
+    """Remove a data set from disk; raises DataError where there is none."""
+    target = path(name)
+    if not target.exists():
+        raise DataError(f"No data set named {name!r} is on disk.")
+    trash = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+    target.rename(trash / "old")
+    shutil.rmtree(trash, ignore_errors=True)

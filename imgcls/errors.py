@@ -1,0 +1,21 @@
+"""What can go wrong by the user's doing or the machine's; the text is shown to people unchanged."""
+
+
+class ImgclsError(Exception):
+    """One plain sentence: the fact, the value, the next step."""
+
+
+class ConfigError(ImgclsError):
+    """A setting is out of its limits or does not fit the others."""
+
+
+class DataError(ImgclsError):
+    """A picture, archive, table or data set cannot be used."""
+
+
+class RunError(ImgclsError):
+    """A run cannot be read, started, stopped, resumed or deleted."""
+
+
+class ModelError(ImgclsError):
+    """A model or its weights cannot be built, fetched or loaded."""
