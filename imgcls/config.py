@@ -264,16 +264,16 @@ def _checked(setting: Setting, value: Any) -> Any:
         return _checked_phases(value)
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind:
+    if type(value) is not kind:  # not isinstance: True is no number of epochs
         noun = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
         raise ConfigError(f"{name} must be {noun}, got {value!r}.")
     if setting.choices and value not in setting.choices:
         raise ConfigError(f"{name} must be one of {', '.join(setting.choices)}, got {value!r}.")
-    if setting.low is not None and setting.high is not None:
+    if isinstance(value, str) and len(value) > 500:
+        raise ConfigError(f"{name} must be at most 500 characters, got {len(value)}.")
+    if isinstance(value, (int, float)) and setting.low is not None and setting.high is not None:
         if not (math.isfinite(value) and setting.low <= value <= setting.high):
             raise ConfigError(f"{name} must be {setting.low:g} to {setting.high:g}, got {value:g}.")
-    if kind is str and len(value) > 500:
-        raise ConfigError(f"{name} must be at most 500 characters, got {len(value)}.")
     return value
 
 

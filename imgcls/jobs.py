@@ -1,0 +1,86 @@
+"""Start, watch and stop the worker process of a run. Imports neither torch nor streamlit."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+from imgcls import config, runs
+from imgcls.config import TrainConfig
+from imgcls.data import catalog
+from imgcls.errors import RunError
+from imgcls.runs import Run
+
+START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
+
+
+def new(settings: TrainConfig, now: datetime) -> Run:
+    """Create a run on a data set that is on disk, and start its worker."""
+    run = runs.create(settings, catalog.load(settings.dataset).fingerprint, now)
+    start(run)
+    return run
+
+
+def start(run: Run) -> None:
+    """Start or resume a run in a process that outlives this one; returns once it is alive.
+
+    Raises RunError where the run is already training, or its worker ends at once.
+    """
+    check_startable(run)
+    environment = {**os.environ, "IMGCLS_HOME": str(config.home().resolve())}
+    with open(run.log_path, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgcls.worker", run.id],
+            cwd=Path(__file__).resolve().parents[1],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # neither Ctrl-C nor the server's end reaches it
+        )
+    threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.returncode is None:
+        if run.worker_pid() == process.pid:
+            return
+        time.sleep(0.02)
+    if process.returncode not in (None, 0):
+        raise RunError(f"The worker of {run.id} ended at once: {_last_line(run)}")
+
+
+def check_startable(run: Run) -> None:
+    """Raise RunError where a run is already alive or has nothing left to do."""
+    pid = run.worker_pid()
+    if run.alive():
+        raise RunError(
+            f"Run {run.id} is already being trained by process {pid}; watch it or stop it first."
+        )
+    state = run.state()
+    if state == runs.State.FINISHED:
+        raise RunError(f"Run {run.id} has finished: start a new one to train longer.")
+
+
+def queue_position(run: Run) -> int:
+    """How many runs wait or train before this one; 0 when it is next or not waiting."""
+    return sum(
+        other.state() in (runs.State.QUEUED, runs.State.RUNNING, runs.State.STOPPING)
+        for other in runs.all_runs()
+        if other.id < run.id
+    )
+
+
+def device_kind(settings: TrainConfig) -> str:
+    """cuda, mps or cpu, as far as can be told without importing torch: what a run queues for."""
+    if settings.device != "auto":
+        return settings.device
+    if any(Path(p).exists() for p in ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg")):
+        return "cuda"
+    return "mps" if sys.platform == "darwin" and os.uname().machine == "arm64" else "cpu"
+
+
+def _last_line(run: Run) -> str:
+    lines = run.log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing."

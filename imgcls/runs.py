@@ -1,0 +1,334 @@
+"""The run directory, the only truth about a run; no other module knows its file names.
+
+    config.json          what decides the weights: settings, data fingerprint, version; never changed
+    events.jsonl         what the worker said; only ever appended to
+    checkpoint/          step-<n>.<sha256>.pt, the last two: everything needed to go on exactly
+    model.safetensors    the best weights, with what is needed to use them in its metadata
+    predictions/         <split>.npz, stored logits
+    log.txt              the worker's output
+    lock                 held by the worker: a run is alive while its lock is held
+    stop                 somebody asked the worker to stop
+
+This module imports neither torch nor streamlit.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import imgcls
+from imgcls import config
+from imgcls.config import TrainConfig
+from imgcls.errors import RunError
+from imgcls.events import Ended, Epoch, Event, Queued, effective, from_line, to_line
+
+ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
+KEPT_CHECKPOINTS = 2
+
+
+class State(StrEnum):
+    """What a run is doing, derived from its directory each time it is asked."""
+
+    STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"  # the worker died without a last word
+
+    @property
+    def alive(self) -> bool:
+        return self in (State.STARTING, State.QUEUED, State.RUNNING, State.STOPPING)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. Cheap to make: nothing is read before it is asked for."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """config.json: `settings`, `created` (ISO 8601), `dataset`, `fingerprint`, `imgcls`."""
+        try:
+            facts: dict[str, Any] = json.loads((self.path / "config.json").read_text("utf-8"))
+            TrainConfig.from_dict(facts["settings"])
+        except FileNotFoundError:
+            raise RunError(f"No run {self.id} is on disk; it may have been deleted.") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise RunError(f"{self.id}/config.json is damaged: delete the run.") from None
+        return facts
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        return TrainConfig.from_dict(self.facts["settings"])
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.txt"
+
+    def predictions_path(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.npz"
+
+    # --- events ---
+
+    def read(self, offset: int = 0) -> tuple[list[Event], int]:
+        """The whole lines from byte `offset` on, and the offset at which to go on."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as file:
+                file.seek(offset)
+                block = file.read()
+        except FileNotFoundError:
+            return [], offset
+        end = block.rfind(b"\n") + 1  # a half-written line waits
+        found = (from_line(line) for line in block[:end].splitlines())
+        return [event for event in found if event is not None], offset + end
+
+    def events(self) -> list[Event]:
+        """All events that count, steps repeated after a resume left out."""
+        return effective(self.read()[0])
+
+    def append(self, event: Event) -> None:
+        """Add one event; raises RunError when the directory is gone, and never makes it anew."""
+        try:
+            handle = os.open(
+                self.path / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
+            )
+        except FileNotFoundError:
+            raise RunError(f"Run {self.id} was deleted while it trained.") from None
+        try:
+            os.write(handle, to_line(event).encode())
+        finally:
+            os.close(handle)
+
+    def last_event(self) -> Event | None:
+        """The newest whole event, from the end of the file alone."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 8192))
+                block = file.read()
+        except FileNotFoundError:
+            return None
+        lines = block[: block.rfind(b"\n") + 1].splitlines()
+        return next((e for e in map(from_line, reversed(lines)) if e is not None), None)
+
+    # --- life ---
+
+    def lock(self) -> int | None:
+        """Take the run for this process: a file descriptor to keep open, or None if it is taken."""
+        handle = _lock(self.path / "lock")
+        if handle is not None:
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        return handle
+
+    def alive(self) -> bool:
+        """Whether a worker holds the lock."""
+        try:
+            handle = os.open(self.path / "lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def worker_pid(self) -> int | None:
+        """The process that holds the lock, if one does."""
+        if not self.alive():
+            return None
+        text = (self.path / "lock").read_text()
+        return int(text) if text.isdigit() else None
+
+    def state(self) -> State:
+        last = self.last_event()
+        if self.alive():
+            if self.stop_requested:
+                return State.STOPPING
+            if isinstance(last, Queued):
+                return State.QUEUED
+            return State.STARTING if last is None or isinstance(last, Ended) else State.RUNNING
+        return State(last.state) if isinstance(last, Ended) else State.INTERRUPTED
+
+    @property
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def request_stop(self) -> None:
+        """Ask the worker to finish its step, save and end; raises RunError if none is there."""
+        if not self.alive():
+            raise RunError(f"Run {self.id} is not training: it is {self.state()}.")
+        (self.path / "stop").touch()
+
+    def clear_stop(self) -> None:
+        (self.path / "stop").unlink(missing_ok=True)
+
+    # --- files ---
+
+    def save_model(self, write: Callable[[Path], None]) -> None:
+        """Replace model.safetensors by what `write` puts at the path it is given."""
+        write_atomically(self.model_path, write)
+
+    def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        """Add a checkpoint and keep the last two. Its name carries its SHA-256."""
+        folder = self.path / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        draft = folder / ".draft"
+        write(draft)
+        _fsync(draft)
+        os.replace(draft, folder / f"step-{step:09d}.{_sha256(draft)}.pt")
+        _fsync(folder)
+        for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
+            old.unlink()
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, newest first."""
+        return sorted((self.path / "checkpoint").glob("step-*.pt"), reverse=True)
+
+    def sound_checkpoints(self) -> list[Path]:
+        """Those of `checkpoints` whose bytes still match the SHA-256 in their name."""
+        return [path for path in self.checkpoints() if _sha256(path) == path.name.split(".")[1]]
+
+    def save_predictions(self, split: str, write: Callable[[Path], None]) -> None:
+        (self.path / "predictions").mkdir(exist_ok=True)
+        write_atomically(self.predictions_path(split), write)
+
+    def delete(self) -> None:
+        """Remove the directory; raises RunError while the run trains."""
+        if self.alive():
+            raise RunError(f"Run {self.id} is training: stop it before you delete it.")
+        trash = self.path.with_name(f".{self.id}")
+        try:
+            self.path.rename(trash)
+        except FileNotFoundError:
+            raise RunError(f"No run {self.id} is on disk; it may have been deleted.") from None
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def root() -> Path:
+    return config.home() / "runs"
+
+
+def create(settings: TrainConfig, fingerprint: str, now: datetime) -> Run:
+    """A new run directory, complete with its config.json."""
+    name = settings.recipe if settings.recipe != "custom" else settings.model
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+    run = Run(root() / f"{now:%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}")
+    draft = run.path.with_name(f".{run.id}")
+    draft.mkdir(parents=True)
+    facts = {
+        "settings": settings.to_dict(),
+        "created": now.isoformat(timespec="seconds"),
+        "fingerprint": fingerprint,
+        "imgcls": imgcls.__version__,
+    }
+    (draft / "config.json").write_text(config.dumps(facts), encoding="utf-8")
+    draft.rename(run.path)
+    return run
+
+
+def get(run_id: str) -> Run:
+    """The run of this id; raises RunError for an id that is none, or unknown."""
+    run = Run(root() / run_id) if ID.fullmatch(run_id) else None
+    if run is None or not run.path.is_dir():
+        raise RunError(f"No run {run_id[:80]!r} is on disk. See: python -m imgcls runs list")
+    return run
+
+
+def all_runs() -> list[Run]:
+    """Every run on disk, newest first."""
+    found = [Run(p) for p in root().glob("2*") if ID.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """One row of the table of runs; the keys that `train` and `runs show` print."""
+    events = run.events()
+    epochs = [e for e in events if isinstance(e, Epoch)]
+    accuracies = [e.val_accuracy for e in epochs if e.val_accuracy is not None]
+    seconds = [getattr(e, "seconds", None) for e in events]
+    ended = [e for e in events if isinstance(e, Ended)]
+    return {
+        "run": run.id,
+        "state": run.state().value,
+        "recipe": run.config.recipe,
+        "model": run.config.model,
+        "dataset": run.config.dataset,
+        "epochs": epochs[-1].epoch if epochs else 0,
+        "of_epochs": run.config.epochs,
+        "val_accuracy": max(accuracies, default=None),
+        "seconds": next((s for s in reversed(seconds) if s is not None), 0.0),
+        "created": run.facts["created"],
+        "reason": ended[-1].reason if ended else "",
+    }
+
+
+def hold_device(device: str) -> int | None:
+    """Take a device for this process: a descriptor to keep open, or None while another trains."""
+    folder = config.home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return _lock(folder / f"{device}.lock", patience=0)
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
+    draft = path.with_name(f".{path.name}.draft")
+    write(draft)
+    _fsync(draft)
+    os.replace(draft, path)
+    _fsync(path.parent)
+
+
+def _lock(path: Path, patience: float = 0.5) -> int | None:
+    # Whoever asks alive() holds a shared lock for microseconds: wait those out.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                return None
+            time.sleep(0.02)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
