@@ -1,3 +1,3 @@
-"""imgcls: explore, train, judge and use image classifiers, in the browser or from the command line."""
+"""imgcls: explore, train, judge and use image classifiers, in a browser or from a shell."""
 
 __version__ = "0.1.0"

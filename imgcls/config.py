@@ -15,13 +15,22 @@ from typing import Any, get_type_hints
 
 from imgcls.errors import ConfigError
 
-MODELS = ("softmax", "feedforward", "net", "simple_cnn", "cnn", "lenet5", "resnet18", "small_resnet")
+MODELS = (
+    "softmax",
+    "feedforward",
+    "net",
+    "simple_cnn",
+    "cnn",
+    "lenet5",
+    "resnet18",
+    "small_resnet",
+)
 STEMS = ("small", "imagenet")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau", "phases")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-NORMALIZATIONS = ("half", "dataset")
+NORMALIZATIONS = ("none", "half", "dataset")
 TRAIN_ON = ("train", "train+validation")
 
 Phases = tuple[tuple[int, float], ...]
@@ -102,7 +111,9 @@ class TrainConfig:
         0, "Training", "Decides initial weights, order and augmentation.", low=0, high=2**31 - 1
     )
 
-    optimizer: str = _setting("sgd", "Optimizer", "How a gradient becomes a step.", choices=OPTIMIZERS)
+    optimizer: str = _setting(
+        "sgd", "Optimizer", "How a gradient becomes a step.", choices=OPTIMIZERS
+    )
     peak_lr: float = _setting(
         0.1, "Optimizer", "Highest learning rate of the schedule.", low=1e-7, high=10.0
     )
@@ -113,8 +124,11 @@ class TrainConfig:
         False, "Optimizer", "Look ahead by the momentum before each SGD step."
     )
     weight_decay: float = _setting(
-        0.0, "Optimizer", "Pull on the weights towards zero: L2 for SGD and Adam, decoupled for AdamW.",
-        low=0.0, high=1.0,
+        0.0,
+        "Optimizer",
+        "Pull on the weights towards zero: L2 for SGD and Adam, decoupled for AdamW.",
+        low=0.0,
+        high=1.0,
     )
     schedule: str = _setting(
         "constant", "Schedule", "How the learning rate moves.", choices=SCHEDULES
@@ -129,11 +143,16 @@ class TrainConfig:
         3, "Schedule", "Evaluations without progress before schedule plateau cuts.", low=0, high=100
     )
     warmup_share: float = _setting(
-        0.25, "Schedule", "Share of the steps in which one-cycle rises to its peak.",
-        low=0.0, high=0.9,
+        0.25,
+        "Schedule",
+        "Share of the steps in which one-cycle rises to its peak.",
+        low=0.0,
+        high=0.9,
     )
-    phases: Phases = _setting(
-        (), "Schedule", "For schedule phases: pairs of epochs and learning rate, as 10x0.05,8x0.005."
+    phases: Phases = _setting(  # noqa: RUF009  # a field, as the others; a tuple never changes
+        (),
+        "Schedule",
+        "For schedule phases: pairs of epochs and learning rate, as 10x0.05,8x0.005.",
     )
 
     flip: bool = _setting(False, "Augmentation", "Mirror half of the images left to right.")
@@ -144,31 +163,47 @@ class TrainConfig:
         0.0, "Augmentation", "Rotate by up to so many degrees.", low=0.0, high=180.0
     )
     color_jitter: float = _setting(
-        0.0, "Augmentation", "Change brightness, contrast and saturation by up to this share.",
-        low=0.0, high=1.0,
+        0.0,
+        "Augmentation",
+        "Change brightness, contrast and saturation by up to this share.",
+        low=0.0,
+        high=1.0,
     )
     noise: float = _setting(
-        0.0, "Augmentation", "Standard deviation of added Gaussian noise; pixels range 0 to 1.",
-        low=0.0, high=0.5,
+        0.0,
+        "Augmentation",
+        "Standard deviation of added Gaussian noise; pixels range 0 to 1.",
+        low=0.0,
+        high=0.5,
     )
     cutout: int = _setting(
         0, "Augmentation", "Side of a square blanked at random, in pixels.", low=0, high=128
     )
 
     normalization: str = _setting(
-        "half", "Data", "half maps 0..1 to -1..1; dataset uses the training images' mean and deviation.",
+        "half",
+        "Data",
+        "none keeps 0..1, half maps to -1..1, dataset uses the training images' mean and sd.",
         choices=NORMALIZATIONS,
     )
     validation_share: float = _setting(
-        0.1, "Data", "Share of the training images held out, stratified by class, for validation.",
-        low=0.01, high=0.5,
+        0.1,
+        "Data",
+        "Share of the training images held out, stratified by class, for validation.",
+        low=0.01,
+        high=0.5,
     )
     split_seed: int = _setting(
-        0, "Data", "Decides which images are held out; equal seeds compare on equal images.",
-        low=0, high=2**31 - 1,
+        0,
+        "Data",
+        "Decides which images are held out; equal seeds compare on equal images.",
+        low=0,
+        high=2**31 - 1,
     )
     train_on: str = _setting(
-        "train", "Data", "train+validation trains on all but test, for a recipe already chosen.",
+        "train",
+        "Data",
+        "train+validation trains on all but test, for a recipe already chosen.",
         choices=TRAIN_ON,
     )
     eval_every: int = _setting(1, "Data", "Epochs between two validations.", low=1, high=500)
@@ -199,7 +234,9 @@ class TrainConfig:
         """The config of these values; raises ConfigError for a name that does not exist."""
         for name in values:
             if name not in SETTINGS:
-                raise ConfigError(f"No setting named {name!r}. Choose one of: {', '.join(SETTINGS)}.")
+                raise ConfigError(
+                    f"No setting named {name!r}. Choose one of: {', '.join(SETTINGS)}."
+                )
         return cls(**values)
 
     def replace(self, **values: Any) -> "TrainConfig":
@@ -272,7 +309,8 @@ def _checked(setting: Setting, value: Any) -> Any:
     if isinstance(value, str) and len(value) > 500:
         raise ConfigError(f"{name} must be at most 500 characters, got {len(value)}.")
     if isinstance(value, (int, float)) and setting.low is not None and setting.high is not None:
-        if not (math.isfinite(value) and setting.low <= value <= setting.high):
+        inside = math.isfinite(value) and setting.low <= value <= setting.high
+        if not inside:
             raise ConfigError(f"{name} must be {setting.low:g} to {setting.high:g}, got {value:g}.")
     return value
 
@@ -281,7 +319,9 @@ def _checked_phases(value: Any) -> Phases:
     try:
         phases = tuple((epochs, float(rate)) for epochs, rate in value)
     except (TypeError, ValueError):
-        raise ConfigError(f"phases must be pairs of epochs and learning rate, got {value!r}.") from None
+        raise ConfigError(
+            f"phases must be pairs of epochs and learning rate, got {value!r}."
+        ) from None
     for epochs, rate in phases:
         if type(epochs) is not int or not 1 <= epochs <= 500 or not 1e-7 <= rate <= 10:
             raise ConfigError(
@@ -295,14 +335,18 @@ def _check_together(config: TrainConfig) -> None:
         total = sum(epochs for epochs, _ in config.phases)
         if total != config.epochs:
             raise ConfigError(
-                f"phases must add up to epochs: they hold {total} epochs, epochs is {config.epochs}."
+                f"phases must add up to epochs: they hold {total}, epochs is {config.epochs}."
             )
     if config.pretrained and config.stem != "imagenet":
-        raise ConfigError("pretrained needs stem imagenet: published weights fit no other first layer.")
+        raise ConfigError(
+            "pretrained needs stem imagenet: published weights fit no other first layer."
+        )
     if config.freeze and not config.pretrained:
         raise ConfigError("freeze needs pretrained: a random backbone that never learns is no use.")
     if config.weights and not config.pretrained:
-        raise ConfigError("weights names a file of pretrained weights: set pretrained to true to use it.")
+        raise ConfigError(
+            "weights names a file of pretrained weights: set pretrained to true to use it."
+        )
     if config.nesterov and (config.optimizer != "sgd" or config.momentum == 0):
         raise ConfigError("nesterov needs optimizer sgd with momentum above 0.")
     if config.train_on == "train+validation" and (

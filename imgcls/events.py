@@ -74,6 +74,14 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Validating:
+    """How far a validation that takes more than a second has come."""
+
+    done: int  # images
+    total: int  # images
+
+
+@dataclass(frozen=True)
 class Ended:
     """The last word of a sitting."""
 
@@ -83,9 +91,10 @@ class Ended:
     reason: str  # one sentence
 
 
-Event = Queued | Started | Resumed | Step | Epoch | Ended
+Event = Queued | Started | Resumed | Step | Validating | Epoch | Ended
 KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Queued, Started, Resumed, Step, Epoch, Ended)
+    kind.__name__.lower(): kind
+    for kind in (Queued, Started, Resumed, Step, Validating, Epoch, Ended)
 }
 
 

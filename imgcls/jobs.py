@@ -30,7 +30,11 @@ def start(run: Run) -> None:
     Raises RunError where the run is already training, or its worker ends at once.
     """
     check_startable(run)
-    environment = {**os.environ, "IMGCLS_HOME": str(config.home().resolve())}
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve a machine that does other work too
+        **os.environ,
+        "IMGCLS_HOME": str(config.home().resolve()),
+    }
     with open(run.log_path, "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "imgcls.worker", run.id],
@@ -63,12 +67,14 @@ def check_startable(run: Run) -> None:
         raise RunError(f"Run {run.id} has finished: start a new one to train longer.")
 
 
-def queue_position(run: Run) -> int:
-    """How many runs wait or train before this one; 0 when it is next or not waiting."""
+def waiting_before(run: Run) -> int:
+    """How many runs wait for the same device and came first."""
+    kind = device_kind(run.config)
     return sum(
-        other.state() in (runs.State.QUEUED, runs.State.RUNNING, runs.State.STOPPING)
+        other.id < run.id
+        and other.state() == runs.State.QUEUED
+        and device_kind(other.config) == kind
         for other in runs.all_runs()
-        if other.id < run.id
     )
 
 

@@ -1,6 +1,6 @@
 """The run directory, the only truth about a run; no other module knows its file names.
 
-    config.json          what decides the weights: settings, data fingerprint, version; never changed
+    config.json          what decides the weights: settings, data fingerprint; never changed
     events.jsonl         what the worker said; only ever appended to
     checkpoint/          step-<n>.<sha256>.pt, the last two: everything needed to go on exactly
     model.safetensors    the best weights, with what is needed to use them in its metadata
@@ -200,7 +200,7 @@ class Run:
         """Add a checkpoint and keep the last two. Its name carries its SHA-256."""
         folder = self.path / "checkpoint"
         folder.mkdir(exist_ok=True)
-        draft = folder / ".draft"
+        draft = folder / "draft.pt"
         write(draft)
         _fsync(draft)
         os.replace(draft, folder / f"step-{step:09d}.{_sha256(draft)}.pt")
@@ -233,6 +233,7 @@ class Run:
 
 
 def root() -> Path:
+    """Where run directories are kept."""
     return config.home() / "runs"
 
 
@@ -288,6 +289,11 @@ def summary(run: Run) -> dict[str, Any]:
         "created": run.facts["created"],
         "reason": ended[-1].reason if ended else "",
     }
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(path.name.split(".")[0].removeprefix("step-"))
 
 
 def hold_device(device: str) -> int | None:

@@ -51,6 +51,7 @@ class Dataset:
     std: tuple[float, float, float]
     fingerprint: str  # SHA-256 over classes, images and labels
     resized: str  # in words, how originals became size×size
+    fit: str  # the same, as preprocess.to_pixels takes it
     source: str  # in words, where it came from
     notes: tuple[str, ...] = ()  # what a reader should know, such as images found in two splits
 
@@ -63,6 +64,7 @@ class Dataset:
 
 
 def root() -> Path:
+    """Where data set directories are kept."""
     return config.home() / "datasets"
 
 
@@ -90,8 +92,10 @@ def load(name: str) -> Dataset:
             values[key] = tuple(values[key])
         return Dataset(**values)
     except FileNotFoundError:
-        hint = f"Fetch it with: python -m imgcls data get {name}" if name in BUILT_IN else (
-            f"On disk: {', '.join(names()) or 'none'}"
+        hint = (
+            f"Fetch it with: python -m imgcls data get {name}"
+            if name in BUILT_IN
+            else (f"On disk: {', '.join(names()) or 'none'}")
         )
         raise DataError(f"No data set named {name!r} is on disk. {hint}.") from None
     except (ValueError, TypeError, KeyError, OSError):
@@ -127,6 +131,28 @@ def split_indices(labels: Labels, share: float, seed: int) -> tuple[Labels, Labe
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
+def select(name: str, split: str, share: float, seed: int) -> tuple[Images, Labels, Labels]:
+    """What training and evaluation mean by a split: images, labels, and the rows to take.
+
+    split: train, validation, test or train+validation. Where the data set brings no validation
+    images, `share` of train is held out by `seed`; rows index the returned arrays. Raises
+    DataError where the data set has no such images.
+    """
+    own = "validation" in load(name).counts
+    if split == "test" or (own and split in ("train", "validation")):
+        images, labels = arrays(name, split)
+        return images, labels, np.arange(len(labels))
+    images, labels = arrays(name, "train")
+    if split == "train+validation":
+        if own:
+            more_images, more_labels = arrays(name, "validation")
+            images = np.concatenate([images, more_images])
+            labels = np.concatenate([labels, more_labels])
+        return images, labels, np.arange(len(labels))
+    kept, held = split_indices(np.asarray(labels), share, seed)
+    return images, labels, kept if split == "train" else held
+
+
 @contextmanager
 def publishing(name: str) -> Iterator[Path]:
     """A directory to fill; it becomes the data set `name` when the block ends, or vanishes.
@@ -135,14 +161,20 @@ def publishing(name: str) -> Iterator[Path]:
     """
     target = path(name)
     if target.exists():
-        raise DataError(f"A data set named {name!r} exists: choose another name or delete it first.")
+        raise DataError(
+            f"A data set named {name!r} exists: choose another name or delete it first."
+        )
     root().mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
     try:
         yield draft
         draft.rename(target)
-    except FileExistsError:
-        raise DataError(f"A data set named {name!r} appeared meanwhile: choose another name.") from None
+    except OSError:  # ENOTEMPTY, which is no FileExistsError, where another import was first
+        if not target.exists():
+            raise
+        raise DataError(
+            f"A data set named {name!r} appeared meanwhile: choose another name."
+        ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -154,6 +186,7 @@ def write(
     classes: Sequence[str],
     splits: Mapping[str, tuple[Images, Labels]],
     resized: str,
+    fit: str = "squash",
     source: str,
     notes: Sequence[str] = (),
 ) -> Dataset:
@@ -169,8 +202,8 @@ def write(
             if not file.exists():
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
             digest.update(f"{split}.{kind}".encode())
-            for start in range(0, len(array), 4096):
-                digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+            for start in range(0, len(array), 512):
+                digest.update(np.ascontiguousarray(array[start : start + 512]).tobytes())
         counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
     mean, std = channel_statistics(splits["train"][0])
     dataset = Dataset(
@@ -182,6 +215,7 @@ def write(
         std=std,
         fingerprint=digest.hexdigest(),
         resized=resized,
+        fit=fit,
         source=source,
         notes=tuple(notes),
     )
@@ -193,14 +227,14 @@ def channel_statistics(
     images: Images,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation a channel, 0..1, exact, reading a block at a time."""
-    count, total, squares = 0, np.zeros(3), np.zeros(3)
-    for start in range(0, len(images), 4096):
-        block = images[start : start + 4096].reshape(-1, 3).astype(np.float64)
-        count += len(block)
-        total += block.sum(0)
-        squares += (block**2).sum(0)
-    mean = total / max(count, 1)
-    std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
+    histogram = np.zeros((3, 256), np.int64)
+    for start in range(0, len(images), 512):
+        block = images[start : start + 512].reshape(-1, 3)
+        for channel in range(3):
+            histogram[channel] += np.bincount(block[:, channel], minlength=256)
+    values, count = np.arange(256), np.maximum(histogram.sum(1), 1)
+    mean = histogram @ values / count
+    std = np.sqrt(np.maximum(histogram @ values**2 / count - mean**2, 0))
     r, g, b = (mean / 255).tolist()
     sr, sg, sb = np.maximum(std / 255, 1e-4).tolist()
     return (r, g, b), (sr, sg, sb)

@@ -1,0 +1,273 @@
+"""Events and tables in, Plotly figures out. Imports neither torch nor streamlit.
+
+One template and one palette for every figure. Grounds are transparent and greys read on light and
+dark alike; Streamlit puts its own text colour on top. Every text that a user chose goes through
+`escape`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas  # noqa: F401  # before plotly: it imports pandas late, and by halves from a thread
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from imgcls.data.catalog import Dataset
+from imgcls.events import Epoch, Event
+
+# Okabe and Ito's colours without black and yellow, extended to ten.
+PALETTE = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9",
+    "#d55e00", "#8c6bb1", "#b8a100", "#5d6d7e", "#7a4b2a",
+)  # fmt: skip
+TRAIN, VALIDATION = "#8a949b", PALETTE[0]  # what was trained on stays in the background
+RIGHT, WRONG = PALETTE[0], PALETTE[5]
+GREY = "#7d868c"  # text: 3.8:1 on white, 4.7:1 on the dark ground
+GRID = "rgba(128, 140, 148, 0.22)"
+NUMBERED = 20  # classes up to which a matrix shows its numbers
+_SHAPES = {"train": "", "validation": "/", "test": "."}
+
+
+def template() -> go.layout.Template:
+    """The look of every figure, for light and dark."""
+    axis = {
+        "gridcolor": GRID,
+        "gridwidth": 1,
+        "zeroline": False,
+        "linecolor": GRID,
+        "ticks": "",
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 12}},
+        "tickfont": {"size": 11},
+    }
+    return go.layout.Template(
+        layout={
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "colorway": PALETTE,
+            "font": {"color": GREY, "size": 12},
+            "margin": {"l": 40, "r": 8, "t": 30, "b": 40},
+            "legend": {
+                "orientation": "h",
+                "x": 1,
+                "xanchor": "right",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "title": {"text": ""},
+            },
+            "xaxis": axis,
+            "yaxis": axis,
+            "hovermode": "closest",
+            "bargap": 0.25,
+        }
+    )
+
+
+def escape(text: object) -> str:
+    """A text as Plotly shows it unchanged: its own markup is a little HTML."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def class_colors(classes: Sequence[str]) -> dict[str, str]:
+    """A colour a class, the same on every figure; from the eleventh on they come round again."""
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(classes)}
+
+
+def figure(height: int, y: str = "", **layout: Any) -> go.Figure:
+    """An empty figure in the house style; `y` is named above its axis, where it can be read.
+
+    Heights are fixed, so that nothing jumps.
+    """
+    drawn = go.Figure(layout={"template": template(), "height": height})
+    # Streamlit's own theme replaces a template's margins and grid, but not a figure's.
+    drawn.update_layout(template().layout.to_plotly_json())
+    drawn.update_layout(layout)
+    if y:
+        drawn.add_annotation(
+            text=y, x=0, y=1, xref="paper", yref="paper", xanchor="right", yanchor="bottom",
+            xshift=len(y) * 6 - 30, yshift=6, showarrow=False, font={"size": 12},
+        )  # fmt: skip
+    return drawn
+
+
+def epoch_curves(events: Iterable[Event], metric: str = "accuracy", height: int = 260) -> go.Figure:
+    """Accuracy or loss of training and validation an epoch; the best epoch is marked."""
+    epochs = [e for e in events if isinstance(e, Epoch)]
+    x = [e.epoch for e in epochs]
+    drawn = figure(height, hovermode="x unified")
+    for kind, name, color in (("train", "train", TRAIN), ("val", "validation", VALIDATION)):
+        y = [number(getattr(e, f"{kind}_{metric}")) for e in epochs]
+        line = {"color": color, "width": 1.5 if kind == "train" else 2.5}
+        drawn.add_scatter(
+            x=x, y=y, name=name, mode="lines+markers", line=line, marker={"size": 4},
+            connectgaps=True, hovertemplate=_value(metric),
+        )  # fmt: skip
+    if best := [e for e in epochs if e.best is True]:
+        height_of_best = number(getattr(best[-1], f"val_{metric}"))
+        drawn.add_scatter(
+            x=[best[-1].epoch], y=[height_of_best], name="kept as model",
+            mode="markers", hoverinfo="skip",
+            marker={"size": 12, "symbol": "circle-open", "color": VALIDATION, "line": {"width": 2}},
+        )  # fmt: skip
+    drawn.update_xaxes(title_text="epoch", tickformat="d", rangemode="tozero")
+    drawn.update_yaxes(tickformat=_axis(metric))
+    return drawn
+
+
+def compare_runs(
+    runs: Mapping[str, Iterable[Event]], metric: str = "val_accuracy", height: int = 340
+) -> go.Figure:
+    """One line a run: an `Epoch`'s val_accuracy, val_loss, train_accuracy or train_loss."""
+    names = {"val": "validation", "train": "training"}
+    words = " ".join(names.get(word, word) for word in metric.split("_"))
+    drawn = figure(height, words, hovermode="x unified", showlegend=True)
+    for i, (name, events) in enumerate(runs.items()):
+        epochs = [e for e in events if isinstance(e, Epoch)]
+        drawn.add_scatter(
+            x=[e.epoch for e in epochs], y=[number(getattr(e, metric)) for e in epochs],
+            name=escape(name), mode="lines+markers", connectgaps=True, marker={"size": 4},
+            line={
+                "color": PALETTE[i % len(PALETTE)], "width": 2,
+                "dash": ("solid", "dash", "dot")[i // len(PALETTE) % 3],
+            },
+            hovertemplate=_value(metric),
+        )  # fmt: skip
+    drawn.update_xaxes(title_text="epoch", tickformat="d", rangemode="tozero")
+    drawn.update_yaxes(tickformat=_axis(metric))
+    drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.22, "yanchor": "top"})
+    return drawn
+
+
+def class_counts(dataset: Dataset, height: int = 260) -> go.Figure:
+    """Images a class, one bar a split: the colour says the class, the pattern the split."""
+    names = [escape(name) for name in dataset.classes]
+    colors = list(class_colors(dataset.classes).values())
+    drawn = figure(height, "images", barmode="group", showlegend=len(dataset.splits) > 1)
+    for split in dataset.splits:
+        shape = _SHAPES[split]
+        drawn.add_bar(
+            x=names, y=dataset.counts[split], name=split,
+            marker={
+                "color": colors,
+                "pattern": {"shape": shape, "fillmode": "overlay", "fgcolor": "white", "size": 6},
+            },
+            hovertemplate="%{x}: %{y:,} " + split + " images<extra></extra>",
+        )  # fmt: skip
+    drawn.update_yaxes(tickformat=",d")
+    drawn.update_xaxes(type="category", showgrid=False)
+    return drawn
+
+
+def histogram(pixels: NDArray[np.uint8], height: int = 200) -> go.Figure:
+    """How often each value 0..255 occurs a channel in one image (H, W, 3) or many (N, H, W, 3)."""
+    flat = pixels.reshape(-1, 3)
+    return pixel_counts(np.stack([np.bincount(c, minlength=256) for c in flat.T]), height)
+
+
+def pixel_counts(counts: NDArray[np.int64], height: int = 200) -> go.Figure:
+    """Shares of (3, 256) counts, a channel and pixel value."""
+    drawn = figure(height, "share", hovermode="x unified", showlegend=True)
+    for channel, (name, color) in enumerate(
+        (("red", PALETTE[5]), ("green", PALETTE[2]), ("blue", PALETTE[0]))
+    ):
+        drawn.add_scatter(
+            x=np.arange(256), y=counts[channel] / max(counts[channel].sum(), 1), name=name,
+            mode="lines", line={"color": color, "width": 1.5, "shape": "hvh"},
+            hovertemplate="%{y:.2%}",
+        )  # fmt: skip
+    drawn.update_xaxes(title_text="pixel value", range=[0, 255])
+    drawn.update_yaxes(tickformat=".1~%", rangemode="tozero")
+    return drawn
+
+
+def confusion(
+    matrix: NDArray[Any], classes: Sequence[str], shares: bool, dark: bool = False
+) -> go.Figure:
+    """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
+
+    A heatmap gives no clicks, so an invisible square stands on each cell: its `customdata` is
+    [index of the true class, index of the predicted one, count].
+    """
+    counts = np.asarray(matrix)
+    rows = counts.sum(1, keepdims=True)
+    values = counts / np.maximum(rows, 1) if shares else counts.astype(float)
+    n = len(classes)
+    diagonal = np.eye(n, dtype=bool)
+    side = int(np.clip(540 / max(n, 1), 7, 60))  # pixels a cell
+    drawn = figure(
+        side * n + 110, width=None, showlegend=False, clickmode="event+select", dragmode=False
+    )
+    scale_of = {}
+    for mask, color in ((diagonal, RIGHT), (~diagonal, WRONG)):
+        top = float(np.max(values[mask], initial=0.0)) or 1.0
+        scale_of[color] = top
+        r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+        drawn.add_heatmap(
+            z=np.where(mask, values, np.nan), x=np.arange(n), y=np.arange(n), zmin=0, zmax=top,
+            colorscale=[[0, f"rgba({r},{g},{b},0.03)"], [1, f"rgba({r},{g},{b},0.95)"]],
+            showscale=False, hoverinfo="skip", hoverongaps=False, xgap=1, ygap=1,
+        )  # fmt: skip
+    true, predicted = (index.ravel() for index in np.indices((n, n)))
+    names = [escape(name) for name in classes]
+    ink = "#e8eef0" if dark else "#1a1a1a"
+    strength = np.where(diagonal, values / scale_of[RIGHT], values / scale_of[WRONG]).ravel()
+    said = [f"{v:.1%}" if shares else f"{int(v):,}" for v in values.ravel()]
+    drawn.add_scatter(
+        x=predicted, y=true, mode="markers+text" if n <= NUMBERED else "markers",
+        text=[text if count else "" for text, count in zip(said, counts.ravel(), strict=True)],
+        textfont={"size": 11, "color": ["#ffffff" if s > 0.6 else ink for s in strength]},
+        customdata=np.stack([true, predicted, counts.ravel()], axis=1),
+        hovertext=[
+            f"{names[t]} → {names[p]}: {c:,} of {int(rows[t, 0]):,}"
+            for t, p, c in zip(true, predicted, counts.ravel(), strict=True)
+        ],
+        hoverinfo="text",
+        marker={"symbol": "square", "size": side - 2, "opacity": 0, "color": GREY},
+        selected={"marker": {"opacity": 0.45}},
+        unselected={"marker": {"opacity": 0}, "textfont": {"color": ink}},
+    )  # fmt: skip
+    ticks = {"tickvals": list(range(n)), "ticktext": names, "showgrid": False, "fixedrange": True}
+    drawn.update_xaxes(title_text="predicted", side="top", range=[-0.5, n - 0.5], **ticks)
+    drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **ticks)
+    drawn.update_layout(margin={"l": 60, "r": 8, "t": 60, "b": 8})
+    return drawn
+
+
+def probability_bars(
+    top: Sequence[tuple[str, float]],
+    colors: Mapping[str, str] | None = None,
+    height: int | None = None,
+) -> go.Figure:
+    """The likeliest classes of one picture, likeliest on top; `colors` as of `class_colors`."""
+    names = [name for name, _ in top]
+    shares = [number(share) for _, share in top]
+    drawn = figure(height or 36 * len(top) + 24, showlegend=False)
+    drawn.add_bar(
+        y=list(range(len(top))), x=shares, orientation="h", width=0.7,
+        marker_color=[(colors or {}).get(name, PALETTE[0]) for name in names],
+        text=[f"{share:.1%}" for share in shares], textposition="outside", cliponaxis=False,
+        hovertext=[escape(name) for name in names], hoverinfo="text+x",
+    )  # fmt: skip
+    drawn.update_xaxes(range=[0, 1.15], visible=False)
+    drawn.update_yaxes(
+        tickvals=list(range(len(top))), ticktext=[escape(name) for name in names],
+        range=[len(top) - 0.5, -0.5], showgrid=False, tickfont={"size": 13},
+    )  # fmt: skip
+    drawn.update_layout(margin={"l": 8, "r": 8, "t": 4, "b": 4}, hovermode=False)
+    return drawn
+
+
+def number(value: object) -> float:
+    """A number to draw; what is none becomes a gap."""
+    sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)
+    return float(value) if sound else math.nan  # type: ignore[arg-type]
+
+
+def _axis(metric: str) -> str:
+    return ".0~%" if metric.endswith("accuracy") else ".3~f"
+
+
+def _value(metric: str) -> str:
+    return "%{y:.2%}" if metric.endswith("accuracy") else "%{y:.4f}"

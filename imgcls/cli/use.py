@@ -1,0 +1,154 @@
+"""evaluate and predict."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgcls import preprocess
+from imgcls.cli import show
+from imgcls.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from imgcls.evaluate.metrics import Metrics
+
+BLOCK = 64  # pictures read into memory at a time
+MATRIX_CLASSES = 20  # a confusion matrix of more is no use as text
+
+
+def evaluate(
+    run: show.RunName,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: show.Json = False,
+) -> None:
+    """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
+    from imgcls.evaluate import metrics, predictions
+
+    found = show.find_run(run)
+    stored = predictions.load(found, split)
+    if stored is None:
+        with show.counting("judging") as progress:
+            predictions.compute(found.id, split, progress)
+        stored = predictions.load(found, split)
+    if stored is None:
+        raise RunError(f"Run {found.id} got a better model meanwhile: evaluate it once more.")
+    judged, caution = metrics.summary(stored), predictions.caution(found, split)
+    if not json:
+        _print(judged, caution)
+        return
+    show.as_json(
+        {
+            "run": judged.run,
+            "dataset": judged.dataset,
+            "split": judged.split,
+            "n": judged.n,
+            "accuracy": judged.accuracy,
+            "accuracy_low": judged.accuracy_low,
+            "accuracy_high": judged.accuracy_high,
+            "loss": judged.loss,
+            "classes": judged.classes,
+            "per_class": [_row(one) for one in judged.per_class],
+            "macro": _row(judged.macro),
+            "weighted": _row(judged.weighted),
+            "confusion": judged.confusion.tolist(),
+            "caution": caution,
+        }
+    )
+
+
+def predict(
+    run: show.RunName,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER…")],
+    top: Annotated[int, typer.Option(help="Classes to name a picture.", min=1)] = 5,
+    csv: Annotated[Path | None, typer.Option(help="Also write a table to this file.")] = None,
+    json: show.Json = False,
+) -> None:
+    """Say what is on pictures. A folder stands for every file in it and below."""
+    from imgcls import predict as predictor
+
+    found = show.find_run(run)
+    if csv and not csv.parent.is_dir():
+        raise DataError(f"There is no folder {csv.parent} for {csv.name}: make it first.")
+    files = [file for path in images for file in _files(path)]
+    if not files:
+        raise DataError(f"There is no file in {', '.join(str(p) for p in images[:3])}.")
+    entries: list[dict[str, Any]] = []
+    with show.counting("predicting") as progress:
+        for start in range(0, len(files), BLOCK):
+            pictures: list[tuple[str, bytes]] = []
+            block: list[dict[str, Any] | None] = []
+            for file in files[start : start + BLOCK]:
+                read = _read(file)
+                if isinstance(read, str):
+                    block.append({"file": _name(file), "error": read})
+                else:
+                    block.append(None)
+                    pictures.append((_name(file), read))
+            judged = iter(predictor.predict(found.id, pictures, top=top))
+            entries += [one if one is not None else next(judged) for one in block]
+            progress(len(entries), len(files), "pictures judged")
+    if csv:
+        csv.write_bytes(predictor.to_csv(entries).encode())
+    plain = [{k: v for k, v in entry.items() if k != "seen"} for entry in entries]
+    if json:
+        show.as_json({"model": found.id, "predictions": plain})
+    else:
+        for entry in plain:
+            print(f"{entry['file']}: {_sentence(entry)}" if "top" in entry else entry["error"])
+    if all("error" in entry for entry in entries):
+        raise DataError(entries[0]["error"] if len(entries) == 1 else "No file could be used.")
+
+
+def _row(one: Any) -> dict[str, Any]:
+    values = asdict(one)
+    return {"class": values.pop("name"), **values}
+
+
+def _print(judged: "Metrics", caution: str) -> None:
+    from imgcls.evaluate import metrics
+
+    interval = f"{show.percent(judged.accuracy_low)} to {show.percent(judged.accuracy_high)}"
+    print(f"{judged.run} on {judged.n:,} {judged.split} images of {judged.dataset}")
+    print(f"accuracy {show.percent(judged.accuracy)} (95 % interval {interval})")
+    print(f"loss {judged.loss:.4f}\n")
+    table = metrics.report_table(judged)
+    show.table(list(table.columns), table.values.tolist())
+    if len(judged.classes) <= MATRIX_CLASSES:
+        print("\nconfusion: rows true, columns predicted")
+        rows = zip(judged.classes, judged.confusion.tolist(), strict=True)
+        show.table(["", *judged.classes], [[name, *counts] for name, counts in rows])
+    if caution:
+        show.note(caution)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file itself, or every file below a folder that is not hidden, links to folders apart."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _read(file: Path) -> bytes | str:
+    """The file's bytes, no more than a picture may have, or in a sentence why there are none."""
+    if not file.is_file():  # never waits at a pipe, nor reads a device
+        why = "no regular file" if file.exists() else "there is no such file"
+        return f"{_name(file)}: {why}; check the path."
+    try:
+        with open(file, "rb") as handle:
+            return handle.read(preprocess.LIMITS["bytes"] + 1)
+    except OSError as error:
+        return f"{_name(file)}: cannot be read ({error.strerror}); check its rights."
+
+
+def _name(file: Path) -> str:
+    return os.fsencode(file).decode("utf-8", "replace")
+
+
+def _sentence(entry: dict[str, Any]) -> str:
+    return ", ".join(f"{one['class']} {show.percent(one['probability'])}" for one in entry["top"])

@@ -1,0 +1,1 @@
+"""The only part of imgcls that imports streamlit: what the pages share."""

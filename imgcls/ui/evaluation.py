@@ -1,0 +1,238 @@
+"""The Evaluate page's work: get stored predictions, and show them as figures and images."""
+
+from collections.abc import Sequence
+from concurrent.futures import wait
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from imgcls import charts
+from imgcls.data import spreadsheet
+from imgcls.errors import ImgclsError
+from imgcls.evaluate import metrics, predictions
+from imgcls.evaluate.metrics import Metrics
+from imgcls.evaluate.predictions import Predictions
+from imgcls.preprocess import printable
+from imgcls.runs import Run
+from imgcls.ui import compute, frame, pictures, widgets
+from imgcls.ui.gallery import Tile, gallery
+from imgcls.ui.live import QUIET
+
+PER_SHEET = 60
+TOP = 5
+TEST_OPENED = (
+    "The test set is open: no choice was made by these images. It stays honest as long as you make "
+    "none by these figures; compare runs on validation."
+)
+
+
+def predictions_of(run: Run, split: str) -> Predictions | None:
+    """Stored predictions, else None while they are being made, with a bar, or cannot be."""
+    found = predictions.load(run, split)
+    if found is not None:
+        st.session_state.pop("evaluate_job", None)
+        return found
+    key = (run.id, split)
+    kept = st.session_state.get("evaluate_job")
+    if kept is None or kept[0] != key:
+        job = compute.submit(
+            predictions.compute, run.id, split, worker="model", progress=True, timeout=1800
+        )
+        kept = st.session_state["evaluate_job"] = (key, job)
+    job = kept[1]
+    wait([job.future], timeout=1.0)
+    if not job.future.done():
+        compute.watch(job, f"Asking the model about every {split} image")
+        return None
+    try:
+        job.result()
+        found = predictions.load(run, split)
+        if found is None:
+            raise ImgclsError("The run or its data set changed meanwhile.")
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+        if st.button("Try again", icon=":material/refresh:"):
+            del st.session_state["evaluate_job"]
+            st.rerun()
+        return None
+    return found
+
+
+def headline(found: Metrics) -> None:
+    """Accuracy with its interval, loss, and how many images they rest on."""
+    margin = f"{found.accuracy_low:.1%} to {found.accuracy_high:.1%}"
+    wrong = found.n - int(np.trace(found.confusion))
+    for column, (label, value, help) in zip(
+        st.columns([2, 3, 2, 2, 2]),
+        (
+            ("Accuracy", f"{found.accuracy:.2%}", "Share of the images that are called right."),
+            ("95 % interval", margin, "Wilson's: where the accuracy on all such images may lie."),
+            ("Log loss", f"{found.loss:.4f}", "Mean of −ln(probability of the true class), nats."),
+            ("Images", f"{found.n:,}", "Judged, each once."),
+            ("Mistakes", f"{wrong:,}", "Images that are called wrong."),
+        ),
+        strict=True,
+    ):
+        column.metric(label, value, help=help)
+
+
+def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
+    """The confusion matrix, and the images behind one cell of it."""
+    left, right = st.columns([11, 9], gap="medium")
+    names = [printable(name) for name in found.classes]
+    # Per data set, so that a cell of another one's matrix is never looked for in this one's.
+    true_key, predicted_key = f"cell_true/{found.dataset}", f"cell_predicted/{found.dataset}"
+    if true_key not in st.session_state:
+        st.session_state[true_key], st.session_state[predicted_key] = _worst(found.confusion)
+
+    def clicked() -> None:
+        points = st.session_state["confusion"]["selection"]["points"]
+        if points:
+            true, predicted, _ = points[0]["customdata"]
+            st.session_state[true_key] = int(true)
+            st.session_state[predicted_key] = int(predicted)
+
+    with left:
+        shown = st.segmented_control(
+            "Show", ("Counts", "Shares"), default="Counts", key="confusion_kind",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        st.plotly_chart(
+            charts.confusion(found.confusion, names, shown == "Shares", frame.dark()),
+            key="confusion",
+            on_select=clicked,
+            selection_mode="points",
+            alt="Confusion matrix, true classes down, predicted ones across",
+            config=QUIET,
+        )
+        st.caption("Click a cell for its images. Each scale has its own maximum: right, mistakes.")
+    with right:
+        a, b = st.columns(2)
+        everything = range(len(names))
+        true = a.selectbox("True", everything, format_func=names.__getitem__, key=true_key)
+        predicted = b.selectbox(
+            "Predicted", everything, format_func=names.__getitem__, key=predicted_key
+        )
+        rows = metrics.cell(answers, int(true), int(predicted))
+        if not len(rows):
+            st.info("No image lies in this cell.", icon=":material/info:")
+            return
+        of = int(found.confusion[true].sum())
+        st.markdown(
+            f"**{widgets.escape(names[true])} → {widgets.escape(names[predicted])}**: "
+            f"{len(rows):,} of {of:,}, the most confident first"
+            + (f"; {PER_SHEET} shown" if len(rows) > PER_SHEET else "")
+        )
+        _images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
+
+
+def classes(run: Run, answers: Predictions, found: Metrics) -> None:
+    """Precision, recall, F1 and support a class, and their averages."""
+    table = metrics.report_table(found)
+    st.download_button(
+        "Table as CSV",
+        spreadsheet.to_csv(list(table.columns), table.to_numpy().tolist()),
+        f"{run.id}-{found.split}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    share = {
+        name: st.column_config.ProgressColumn(name, format="%.3f", min_value=0.0, max_value=1.0)
+        for name in ("precision", "recall", "f1")
+    }
+    st.dataframe(
+        table, hide_index=True, column_config=share, height="content" if len(table) < 30 else 900
+    )
+    st.caption(
+        "Precision: of the images called so, the share that is. Recall: of the images that are so, "
+        "the share called so. Empty: undefined."
+    )
+
+
+def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:
+    """What the model is surest of and wrong about."""
+    rows = metrics.confident_mistakes(answers, PER_SHEET)
+    if not len(rows):
+        st.success("No mistakes on these images.", icon=":material/check:")
+        return
+    st.caption("The most confident mistakes: look for wrong labels and for shared traits.")
+    _images(run, answers, rows, "mistakes")
+
+
+def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
+    """A random sheet, true → predicted."""
+    draw = st.session_state.setdefault("sheet_draw", 0)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Images at random, true → predicted; a cross marks a mistake.")
+        if st.button("New draw", icon=":material/casino:"):
+            st.session_state["sheet_draw"] = draw = draw + 1
+    _images(run, answers, metrics.sample(answers, PER_SHEET, draw), "sheet")
+
+
+SECTIONS = {
+    "Confusion matrix": matrix,
+    "Classes": classes,
+    "Confident mistakes": mistakes,
+    "Random sheet": sheet,
+}
+
+
+def _images(
+    run: Run, answers: Predictions, rows: NDArray[np.int64], key: str, *, with_names: bool = True
+) -> None:
+    try:
+        images = predictions.pictures(run, answers.split, rows)
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+        return
+    tiles = []
+    for row in rows:
+        true, called = _called(answers, int(row))
+        sure = f"{answers.confidence[row]:.1%}"
+        lines: Sequence[str] = (sure,)
+        if with_names:
+            right = bool(answers.correct[row])
+            lines = (true, f"{'✓' if right else '✗'} {called}", sure)
+        tiles.append(Tile(f"{true} → {called}, {sure}", tuple(lines)))
+    picked = gallery(images, tiles, key=f"{key} {run.id} {answers.split} {rows[0]} {len(rows)}")
+    if picked is not None:
+        _large(images[picked], answers, int(rows[picked]))
+
+
+def _called(answers: Predictions, row: int) -> tuple[str, str]:
+    true, called = answers.labels[row], answers.predicted[row]
+    return printable(answers.classes[true]), printable(answers.classes[called])
+
+
+@st.dialog("One image")
+def _large(image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
+    true, called = _called(answers, row)
+    st.markdown(
+        f"Image {answers.indices[row]} of {answers.split}: truly **{widgets.escape(true)}**, "
+        f"called **{widgets.escape(called)}**"
+    )
+    st.image(
+        pictures.png(pictures.enlarged(image, 320)), output_format="PNG", width=256,
+        alt=f"{true}, called {called}",
+    )  # fmt: skip
+    shares = answers.probabilities[row]
+    order = np.argsort(-shares, kind="stable")[:TOP]
+    st.plotly_chart(
+        charts.probability_bars(
+            [(answers.classes[i], float(shares[i])) for i in order],
+            charts.class_colors(answers.classes),
+        ),
+        key="one_bars",
+        alt="Its likeliest classes",
+        config=QUIET,
+    )
+
+
+def _worst(confusion: NDArray[np.int64]) -> tuple[int, int]:
+    """The cell with the most mistakes, (true, predicted)."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return int(true), int(predicted)

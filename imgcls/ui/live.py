@@ -1,0 +1,146 @@
+"""A run as it goes on: redrawn each second, with the live curve kept in place.
+
+The line chart keeps its DOM node over ticks; Plotly figures are drawn anew only at epoch ends, when
+their contents change.
+"""
+
+import pandas as pd
+import streamlit as st
+
+from imgcls import charts, jobs
+from imgcls.events import Epoch, Started, Step, Validating
+from imgcls.runs import Run, State
+from imgcls.ui import history, widgets
+from imgcls.ui.history import Row
+
+POINTS = 300  # most points of the live curve
+LOG_BYTES = 12_000  # of the log's end that the page shows
+QUIET = {"displayModeBar": False}
+
+
+def watch(run: Run) -> None:
+    """The run as it is now, each second anew while it is alive."""
+    now = history.row(run)
+    st.fragment(show, run_every=1.0 if now.alive else None)(run, now.state)
+
+
+def show(run: Run, drawn: str) -> None:
+    """State, progress, figures, curves and log of a run; `drawn` is the state the page knows."""
+    now = history.row(run)
+    if now.state != drawn:
+        st.rerun()  # buttons above belong to the state; an ended run needs no timer
+    seen = history.events(run)
+    steps = [e for e in seen if isinstance(e, Step)]
+    epochs = history.epochs(seen)
+    started = next((e for e in reversed(seen) if isinstance(e, Started)), None)
+    last = seen[-1] if seen else None
+    _progress(run, now, steps, started, last if isinstance(last, Validating) else None)
+    _metrics(steps, epochs)
+    st.markdown("**Loss each step**, training")
+    if steps:
+        st.line_chart(
+            thin(steps), x="step", y="loss", height=230, color=charts.PALETTE[0],
+            alt="Training loss by step",
+        )  # fmt: skip
+    else:
+        st.caption("The curve begins with the first steps.")
+    for column, metric in zip(st.columns(2, gap="medium"), ("accuracy", "loss"), strict=True):
+        with column:
+            st.markdown(f"**{metric.title()} each epoch**, training and validation")
+            _epoch_chart(epochs, metric)
+    _started(started)
+    _log(run)
+
+
+def thin(steps: list[Step], points: int = POINTS) -> pd.DataFrame:
+    """Step and mean loss of at most `points` equal groups of events."""
+    size = -(-len(steps) // points)
+    frame = pd.DataFrame(
+        {"step": [e.step for e in steps], "loss": [charts.number(e.loss) for e in steps]}
+    )
+    groups = frame.groupby(frame.index // max(size, 1))
+    return groups.agg({"step": "max", "loss": "mean"})
+
+
+def _progress(
+    run: Run, now: Row, steps: list[Step], started: Started | None, validating: Validating | None
+) -> None:
+    total = now.of_epochs * started.steps_per_epoch if started else 0
+    last = steps[-1] if steps else None
+    done = min(last.step / total, 1.0) if last and total > 0 else 0.0
+    if now.state == State.FINISHED:
+        done = 1.0
+    if now.state == State.QUEUED:
+        ahead = _waiting_before(run)
+        waiting = f", after {ahead} more in line" if ahead else ""
+        text = f"Waits for the run on its device to end{waiting}."
+    elif now.state == State.STARTING:
+        text = "Starting: importing torch and loading the data takes some seconds."
+    else:
+        text = f"Epoch {min(last.epoch if last else 0, now.of_epochs)} of {now.of_epochs}"
+        if last and now.alive and 0 < done < 1:
+            left = last.seconds / last.step * (total - last.step)
+            text += f" · {done:.0%} · about {widgets.duration(left)} left"
+            if validating:
+                text += f" · validating {validating.done:,} of {validating.total:,}"
+        elif last:
+            text += f" · step {last.step:,} · {widgets.duration(last.seconds)}"
+    st.progress(done, text)
+    if now.reason and not now.alive:
+        shown = st.error if now.state in (State.FAILED, State.DIVERGED) else st.info
+        shown(widgets.escape(now.reason))
+
+
+def _metrics(steps: list[Step], epochs: list[Epoch]) -> None:
+    last = steps[-1] if steps else None
+    best = history.best_accuracy(epochs)
+    shown = {
+        "Training loss": f"{last.loss:.4f}" if last and last.loss is not None else "–",
+        "Training accuracy": f"{last.accuracy:.1%}" if last and last.accuracy is not None else "–",
+        "Best validation": f"{best:.2%}" if best is not None else "–",
+        "Learning rate": f"{last.lr:.3g}" if last else "–",
+        "Images/s": f"{last.images_per_second:,.0f}" if last else "–",
+        "Memory": f"{last.memory_mb:,.0f} MB" if last else "–",
+    }
+    for column, (label, value) in zip(st.columns(len(shown)), shown.items(), strict=True):
+        column.metric(label, value)
+
+
+def _epoch_chart(epochs: list[Epoch], metric: str) -> None:
+    if not epochs:
+        st.caption("The curve begins with the end of the first epoch.")
+        return
+    drawn = charts.epoch_curves(epochs, metric)
+    st.plotly_chart(drawn, key=f"epochs_{metric}", alt=f"{metric} by epoch", config=QUIET)
+
+
+def _started(started: Started | None) -> None:
+    if started:
+        st.caption(
+            f"{widgets.escape(started.device)}, {started.precision}, {started.threads} threads · "
+            f"{started.parameters:,} parameters · {started.train_images:,} images to train on, "
+            f"{started.validation_images:,} to validate on"
+        )
+
+
+def _log(run: Run) -> None:
+    with st.expander("Log"):
+        st.code(log_end(run) or "The worker has said nothing yet.", language=None, height=260)
+
+
+def log_end(run: Run) -> str:
+    """The end of the worker's log."""
+    try:
+        with open(run.log_path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _waiting_before(run: Run) -> int:
+    try:
+        return jobs.waiting_before(run)
+    except Exception:  # another run's directory may be damaged
+        return 0

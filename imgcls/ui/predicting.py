@@ -1,0 +1,204 @@
+"""The Predict page's work: pictures in, answers out, one shown large, several as a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from imgcls import charts, predict
+from imgcls.data import catalog
+from imgcls.errors import DataError, ImgclsError, ModelError, RunError
+from imgcls.preprocess import LIMITS, printable
+from imgcls.runs import Run
+from imgcls.ui import compute, pictures, tasks, widgets
+from imgcls.ui.gallery import Tile, gallery
+from imgcls.ui.live import QUIET
+
+MOST = 200  # pictures at a time
+CHUNK = 16  # pictures a call
+TOP = 5
+EXAMPLES = 24
+_UPLOAD, _EXAMPLE, _CAMERA = "Upload", "Examples", "Camera"
+
+File = tuple[str, bytes]
+Answer = dict[str, Any]  # see `predict.predict`; with `shown`, PNG bytes
+
+
+def chosen_pictures(run: Run) -> list[File]:
+    """What the visitor wants judged, as (name, bytes as they came); nothing is decoded."""
+    way = st.segmented_control(
+        "Pictures", (_UPLOAD, _EXAMPLE, _CAMERA), default=_UPLOAD, key="predict_way"
+    )
+    if way == _CAMERA:
+        photo = st.camera_input("Take a photo", key="predict_camera")
+        return [(photo.name, photo.getvalue())] if photo else []
+    if way == _EXAMPLE:
+        return _example(run)
+    files = st.file_uploader(
+        f"PNG, JPEG or WebP, up to {LIMITS['bytes'] >> 20} MB each",
+        type=["png", "jpg", "jpeg", "jfif", "webp"],
+        accept_multiple_files=True,
+        key="predict_upload",
+    )
+    if len(files) > MOST:
+        st.warning(
+            f"{len(files):,} pictures are more than {MOST} at a time: the first {MOST} are judged. "
+            "Take the command line for more.",
+            icon=":material/warning:",
+        )
+    return [(file.name, file.getvalue()) for file in files[:MOST]]
+
+
+def answers(run: Run, files: list[File]) -> list[Answer]:
+    """The model's answer for each picture, kept in this session alone while they stay the same."""
+    key = (run.id, run.model_path.stat().st_mtime_ns, tuple((n, hash(d)) for n, d in files))
+    kept = st.session_state.get("predict_answers")
+    if kept is not None and kept[0] == key:
+        return list(kept[1])
+    found: list[Answer] = []
+    text = "Asking the model…"
+    with st.spinner(text):
+        bar = st.progress(0.0) if len(files) > CHUNK else None
+        for start in range(0, len(files), CHUNK):
+            found += _ask(run.id, files[start : start + CHUNK])
+            if bar:
+                bar.progress(len(found) / len(files), f"{len(found)} of {len(files)} pictures")
+        if bar:
+            bar.empty()
+    st.session_state["predict_answers"] = (key, found)
+    return found
+
+
+def one(answer: Answer, classes: Sequence[str]) -> None:
+    """One answer: the picture, what the model sees, the likeliest classes."""
+    if "error" in answer:
+        st.error(widgets.escape(answer["error"]), icon=":material/broken_image:")
+        return
+    a, b, c = st.columns([3, 2, 4], gap="large")
+    size = answer["seen"].shape[0]
+    a.image(
+        answer["shown"],
+        caption=widgets.escape(answer["file"]),
+        output_format="PNG",
+        alt=f"The picture {answer['file']}",
+    )
+    b.image(
+        pictures.png(pictures.enlarged(answer["seen"], 256)),
+        caption=f"What the model sees: {size}×{size} pixels",
+        output_format="PNG",
+        alt=f"The picture at {size}×{size} pixels",
+    )
+    best = answer["top"][0]
+    with c:
+        st.metric(
+            "Most likely",
+            widgets.escape(best["class"]),
+            f"{best['probability']:.1%}",
+            delta_color="off",
+            delta_arrow="off",
+        )
+        st.plotly_chart(
+            charts.probability_bars(
+                [(best["class"], best["probability"]) for best in answer["top"]],
+                charts.class_colors(classes),
+            ),
+            key="likeliest",
+            alt="The likeliest classes with their probabilities",
+            config=QUIET,
+        )
+        told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
+        st.caption(widgets.escape(" · ".join(told)))
+
+
+def several(found: list[Answer]) -> None:
+    """Several answers: a table, and the same as CSV."""
+    bad = sum("error" in answer for answer in found)
+    seconds = sum(answer.get("seconds", 0.0) for answer in found)
+    text = f"{len(found) - bad:,} pictures judged in {seconds:.2f} s"
+    a, b = st.columns([4, 1], vertical_alignment="center")
+    a.markdown(text + (f", {bad:,} refused: the table says why." if bad else "."))
+    b.download_button(
+        "Table as CSV",
+        predict.to_csv(found),
+        "predictions.csv",
+        "text/csv",
+        icon=":material/download:",
+        key="predict_csv",
+        on_click="ignore",
+        width="stretch",
+    )
+    table = pd.DataFrame([_row(answer) for answer in found])
+    if not bad:
+        table = table.drop(columns="error")
+    share = st.column_config.ProgressColumn(
+        "probability", format="percent", min_value=0.0, max_value=1.0
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        row_height=44,
+        height=min(40 + 44 * len(table), 720),
+        column_config={
+            "picture": st.column_config.ImageColumn("picture", width="small"),
+            "class": st.column_config.TextColumn("class", width=110),
+            "probability": share,
+            "error": st.column_config.TextColumn("error", width="large"),
+        },
+    )
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    top = answer.get("top") or [{"class": "", "probability": None}]
+    others = (f"{best['class']} {best['probability']:.1%}" for best in top[1:3])
+    return {
+        "picture": pictures.data_uri(answer["seen"]) if "seen" in answer else "",
+        "file": answer["file"],
+        "class": top[0]["class"],
+        "probability": top[0]["probability"],
+        "then": ", ".join(others),
+        "error": answer.get("error", "").removeprefix(f"{answer['file']}: "),
+    }
+
+
+def _ask(run: str, files: list[File]) -> list[Answer]:
+    try:
+        answered: list[Answer] = compute.call(tasks.predict, run, files, TOP)
+    except (RunError, ModelError):
+        raise
+    except ImgclsError as error:  # one picture ended the child: the others still get an answer
+        if len(files) == 1:
+            return [{"file": printable(files[0][0]), "error": f"{printable(files[0][0])}: {error}"}]
+        return [answer for file in files for answer in _ask(run, [file])]
+    return answered
+
+
+def _example(run: Run) -> list[File]:
+    dataset = catalog.load(run.config.dataset)
+    split = "test" if "test" in dataset.splits else dataset.splits[0]
+    pixels, labels = catalog.arrays(dataset.name, split)
+    if not len(labels):
+        raise DataError(f"{dataset.name} has no {split} images to take an example from.")
+    draw = st.session_state.setdefault("example_draw", 0)
+    order = np.random.default_rng(draw).permutation(len(labels))[:EXAMPLES]
+    here = np.sort(order)
+    chosen = st.session_state.get("example_index")
+    if chosen not in here:
+        chosen = int(order[0])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"From the {split} images of {widgets.escape(dataset.name)}. Click one.")
+        if st.button("Other examples", key="example_more", icon=":material/casino:"):
+            st.session_state["example_draw"] = draw + 1
+            st.rerun()
+    picked = gallery(
+        np.asarray(pixels[here]),
+        [Tile(f"Example {i}: {printable(dataset.classes[labels[i]])}") for i in here],
+        key=f"examples {run.id} {draw}",
+        selected=int(np.flatnonzero(here == chosen)[0]),
+    )
+    if picked is not None and here[picked] != chosen:
+        st.session_state["example_index"] = int(here[picked])
+        st.rerun()
+    name = f"{split} image {chosen}, truly {printable(dataset.classes[labels[chosen]])}"
+    return [(name, pictures.png(np.asarray(pixels[chosen])))]

@@ -1,0 +1,66 @@
+"""What the pages hand to the child processes. Heavy modules are imported there, not here."""
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from imgcls import preprocess
+from imgcls.config import TrainConfig
+from imgcls.data.catalog import Images
+from imgcls.ui import inbox, pictures
+
+SHOWN = 640  # pixels, the longer side of the copy of an upload that the page shows
+
+
+class Progress(Protocol):
+    """How far work is."""
+
+    def __call__(self, done: float, total: float, text: str = "") -> None:
+        """Say it."""
+
+
+def import_images(
+    source: Path,
+    name: str,
+    size: int,
+    fit: str,
+    on_bad: Literal["skip", "stop"],
+    *,
+    progress: Progress,
+) -> Any:
+    """`importer.import_source`; an upload is removed afterwards."""
+    from imgcls.data import importer
+
+    try:
+        return importer.import_source(
+            source, name, size=size, fit=fit, on_bad=on_bad, progress=progress
+        )
+    finally:
+        inbox.discard(source)
+
+
+def fetch(name: str, *, progress: Progress) -> Any:
+    """`builtin.fetch`."""
+    from imgcls.data import builtin
+
+    return builtin.fetch(name, progress=lambda share, text: progress(share, 1.0, text))
+
+
+def preview(pixels: Images, settings: TrainConfig, n: int, seed: int) -> Images:
+    """`augment.preview`: n draws for one image."""
+    from imgcls.data import augment
+
+    return augment.preview(pixels, settings, n, seed)
+
+
+def predict(run: str, files: list[tuple[str, bytes]], top: int) -> list[dict[str, Any]]:
+    """`predict.predict`, and with each picture `shown`: PNG bytes of decoded pixels alone."""
+    from imgcls import predict
+
+    answers = predict.predict(run, files, top=top)
+    for answer, (name, data) in zip(answers, files, strict=True):
+        if "error" not in answer:
+            image = preprocess.open_picture(data, name).image
+            if max(image.size) > SHOWN:
+                image.thumbnail((SHOWN, SHOWN))
+            answer["shown"] = pictures.png_of(image)
+    return answers

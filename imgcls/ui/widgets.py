@@ -1,0 +1,226 @@
+"""What several pages show alike: states, choosers, the widget of a setting, sheets of images."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from imgcls import config, runs
+from imgcls.config import Setting
+from imgcls.data import catalog
+from imgcls.data.catalog import Images
+from imgcls.errors import ImgclsError
+from imgcls.runs import Run, State
+from imgcls.ui import history, pictures
+from imgcls.ui.history import DAMAGED, Row
+
+# One word, icon and colour a state, everywhere; docs/design-language.md shows the same table.
+STATES: dict[str, tuple[str, str]] = {
+    State.STARTING: (":material/hourglass_top:", "blue"),
+    State.QUEUED: (":material/schedule:", "violet"),
+    State.RUNNING: (":material/play_circle:", "blue"),
+    State.STOPPING: (":material/pending:", "orange"),
+    State.FINISHED: (":material/check_circle:", "green"),
+    State.STOPPED: (":material/pause_circle:", "gray"),
+    State.FAILED: (":material/error:", "red"),
+    State.DIVERGED: (":material/trending_up:", "red"),
+    State.INTERRUPTED: (":material/power_off:", "orange"),
+    DAMAGED: (":material/heart_broken:", "red"),
+}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$:&.-])")
+
+
+def escape(text: object) -> str:
+    """A text as Markdown shows it unchanged, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def state_badge(state: str) -> None:
+    """A run's state as a badge."""
+    icon, color = STATES[state]
+    st.badge(str(state), icon=icon, color=color)  # type: ignore[arg-type]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 48 s, 5 min 12 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def short_label(run: Run) -> str:
+    """A run in a legend: recipe, start, and the end of its id to tell it in the table."""
+    when = datetime.strptime(run.id[:15], "%Y%m%d-%H%M%S")
+    return f"{history.row(run).recipe} · {when:%d %b %H:%M} · {run.id[-4:]}"
+
+
+def run_label(run: Run) -> str:
+    """A run by recipe, data set and time; plain text, for the options of a chooser."""
+    row = history.row(run)
+    when = datetime.strptime(run.id[:15], "%Y%m%d-%H%M%S")
+    if row.state == DAMAGED:
+        return f"{run.id} · damaged"
+    return f"{row.recipe} · {row.dataset} · {when:%d %b %Y %H:%M:%S} · {row.state}"
+
+
+def asked_run(take: Callable[[Run], bool] = lambda run: True) -> Run | None:
+    """The run that the URL names; None with a notice where it names none that `take` takes."""
+    asked = st.query_params.get("run")
+    if asked is None:
+        return None
+    try:
+        run = runs.get(asked)
+    except ImgclsError:
+        st.info(f"No run {escape(asked[:80])} is on disk; it may have been deleted.")
+        return None
+    if not take(run):
+        st.info(f"Run {run.id} cannot be used on this page yet.")
+        return None
+    return run
+
+
+def choose_run(
+    take: Callable[[Run], bool] = lambda run: True, label: str = "Run", **options: Any
+) -> Run | None:
+    """A select box of the runs that `take` takes, in step with `?run=`; None where there are none.
+
+    `options` go to st.selectbox. A visitor who comes back finds the run looked at last.
+    """
+    found = {run.id: run for run in runs.all_runs() if take(run)}
+    asked = asked_run(take)
+    if not found:
+        return None
+    remembered = st.session_state.get("run")
+    wanted = asked.id if asked else remembered if remembered in found else next(iter(found))
+    st.session_state["chosen_run"] = wanted
+
+    def changed() -> None:
+        st.query_params["run"] = st.session_state["chosen_run"]
+
+    names = {name: run_label(run) for name, run in found.items()}
+    chosen: str = st.selectbox(
+        label, list(found), format_func=names.__getitem__, key="chosen_run", on_change=changed,
+        **options,
+    )  # fmt: skip
+    st.session_state["run"] = chosen
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return found[chosen]
+
+
+def choose_dataset(label: str = "Data set", **options: Any) -> str | None:
+    """A select box of the data sets on disk, in step with `?dataset=`; None where there are none.
+
+    Another page's choice is the default here. `options` go to st.selectbox.
+    """
+    names = catalog.names()
+    asked = st.query_params.get("dataset")
+    if asked is not None and asked not in names:
+        st.info(f"No data set {escape(asked[:80])} is on disk.")
+    if not names:
+        return None
+    remembered = (asked, st.session_state.get("dataset"), names[0])
+    st.session_state["chosen_dataset"] = next(name for name in remembered if name in names)
+
+    def changed() -> None:
+        st.query_params["dataset"] = st.session_state["chosen_dataset"]
+
+    chosen: str = st.selectbox(label, names, key="chosen_dataset", on_change=changed, **options)
+    st.session_state["dataset"] = chosen
+    if asked is not None and asked != chosen:
+        st.query_params["dataset"] = chosen
+    return chosen
+
+
+def setting_widget(setting: Setting, value: Any, *, key: str, disabled: bool = False) -> Any:
+    """The widget of one setting, with its limits and help; returns the value that it holds.
+
+    `value` counts where the widget is new. Phases come back as text for `config.parse`.
+    """
+    if key not in st.session_state:
+        st.session_state[key] = config.format_value(value) if setting.kind is tuple else value
+    label = setting.name.replace("_", " ")
+    common: dict[str, Any] = {"key": key, "help": escape(setting.help), "disabled": disabled}
+    if setting.kind is bool:
+        return st.checkbox(label, **common)
+    if setting.choices:
+        return st.selectbox(label, setting.choices, width=190, **common)
+    if setting.kind in (int, float) and setting.low is not None and setting.high is not None:
+        whole = setting.kind is int
+        common["help"] += f" From {setting.low:g} to {setting.high:g}."
+        return st.number_input(
+            label,
+            min_value=setting.kind(setting.low),
+            max_value=setting.kind(setting.high),
+            step=1 if whole else _step(setting),
+            format="%d" if whole else "%g",
+            width=150,
+            **common,
+        )
+    return st.text_input(label, max_chars=500, width=310, **common)
+
+
+def sheet(images: Images, alt: str, columns: int = 10, side: int = 64) -> None:
+    """Images (N, H, W, 3) as one PNG, each enlarged to about `side` pixels by repeated pixels."""
+    joined = pictures.sprite(images, columns)
+    times = max(1, round(side / images.shape[1]))
+    st.image(joined.repeat(times, 0).repeat(times, 1), output_format="PNG", alt=alt)
+
+
+def next_step(text: str, page: str, label: str, **query: str) -> None:
+    """An empty state: what is missing, and the page that helps."""
+    with st.container(border=True):
+        st.markdown(text)
+        st.page_link(
+            f"pages/{page}.py", label=label, icon=":material/arrow_forward:",
+            query_params=query or None,
+        )  # fmt: skip
+
+
+def link(page: str, label: str, icon: str | None, **query: str) -> None:
+    """A link to a page that keeps the run it is about."""
+    st.page_link(f"pages/{page}.py", label=label, icon=icon, query_params=query or None)
+
+
+def run_table(rows: list[Row]) -> pd.DataFrame:
+    """Runs as `st.dataframe` shows them with `run_columns`."""
+    return pd.DataFrame(
+        {
+            "state": [[row.state] for row in rows],
+            "recipe": [row.recipe or "–" for row in rows],
+            "dataset": [row.dataset or "–" for row in rows],
+            "epochs": [f"{row.epochs} of {row.of_epochs}" if row.recipe else "–" for row in rows],
+            "accuracy": [None if row.val_accuracy is None else row.val_accuracy for row in rows],
+            "time": [duration(row.seconds) if row.seconds else "–" for row in rows],
+            "run": [row.id for row in rows],
+        }
+    )
+
+
+def run_columns() -> dict[str, Any]:
+    """How the columns of `run_table` look."""
+    column = st.column_config
+    return {
+        "state": column.MultiselectColumn(
+            "State", options=list(map(str, STATES)), color=[c for _, c in STATES.values()]
+        ),
+        "recipe": column.TextColumn("Recipe", width=150),
+        "dataset": column.TextColumn("Data set"),
+        "epochs": column.TextColumn("Epochs", width=80),
+        "accuracy": column.NumberColumn(
+            "Validation", format="percent", help="Best validation accuracy.", width=90
+        ),
+        "time": column.TextColumn("Time", width=100),
+        "run": column.TextColumn("Run"),
+    }
+
+
+def _step(setting: Setting) -> float:
+    assert setting.high is not None
+    return 0.001 if setting.name == "peak_lr" else 0.01 if setting.high <= 1 else 1.0

@@ -1,0 +1,203 @@
+"""The process that trains a run: joins the loop to the run directory, and nothing else.
+
+    python -m imgcls.worker RUN
+
+Started by imgcls.jobs. It holds the run's lock as long as it lives, waits for its device without
+torch in memory, and goes on from the newest sound checkpoint if there is one.
+"""
+
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from imgcls import jobs, runs
+from imgcls.data import catalog
+from imgcls.errors import ImgclsError, RunError
+from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
+from imgcls.runs import Run
+
+CHECKPOINT_SECONDS = 30.0  # at most so much work is repeated after a crash, a step's length apart
+EPOCH_CHECKPOINT_SECONDS = 5.0  # ends of epochs that follow each other faster share a checkpoint
+QUEUE_SECONDS = 0.5  # between two looks at the device's lock
+
+
+def main(run_id: str) -> int:
+    """Train the run to its end, a stop or an error; the exit status is 0 unless it failed."""
+    run = runs.get(run_id)
+    lock = run.lock()
+    if lock is None:
+        print(f"Run {run.id} is already being trained by process {run.worker_pid()}.")
+        return 3
+    run.clear_stop()
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _: signals.append(got))
+
+    def stopping() -> bool:
+        return bool(signals) or run.stop_requested
+
+    try:
+        state, step, reason = _wait_and_work(run, stopping)
+    except ImgclsError as error:
+        diverged = type(error).__name__ == "Diverged"  # its module would import torch
+        state, step, reason = ("diverged" if diverged else "failed"), _step(run), str(error)
+    except Exception as error:
+        traceback.print_exc()
+        state, step, reason = "failed", _step(run), _plain(error, run)
+    print(f"{state}: {reason}", flush=True)
+    if run.path.exists():
+        run.append(Ended(time=time.time(), state=state, step=step, reason=reason))
+    run.clear_stop()
+    os.close(lock)
+    return 0 if state in ("finished", "stopped") else 1
+
+
+def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
+    kind = jobs.device_kind(run.config)
+    held = runs.hold_device(kind)
+    if held is None:
+        run.append(Queued(time=time.time(), device=kind))
+    while held is None:
+        if stopping():
+            return "stopped", _step(run), "Stopped while it waited for its device."
+        if not run.path.exists():
+            raise RunError(f"Run {run.id} was deleted while it waited.")
+        time.sleep(QUEUE_SECONDS)
+        held = None if jobs.waiting_before(run) else runs.hold_device(kind)
+    return work(run, stopping)
+
+
+def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
+    """Train until the end or a stop: the run's state, its step, and the reason in words."""
+    import torch
+
+    from imgcls import card, machine, models, train
+    from imgcls.data import tensors
+
+    settings = run.config
+    dataset = catalog.load(settings.dataset)
+    if dataset.fingerprint != run.facts["fingerprint"]:
+        raise RunError(
+            f"Data set {dataset.name} is not the one that this run began with: start a new run."
+        )
+    saved, note = _newest_checkpoint(run)
+    device = machine.device(settings.device)
+    machine.prepare(device)
+    torch.manual_seed(train.mix("weights", settings.seed, 0))
+    model = models.build(settings, len(dataset.classes), dataset.size, fetch=saved is None)
+    model.to(device=device).to(memory_format=torch.channels_last)
+    if saved:  # other threads or another number format would add up in another order
+        precision, threads = saved["state"]["precision"], saved["threads"]
+    else:
+        precision, threads = machine.choose(settings, device, model, dataset.size)
+    torch.set_num_threads(threads)
+    train_split = tensors.load(settings, settings.train_on, device)
+    validation = (
+        tensors.load(settings, "validation", device) if settings.train_on == "train" else None
+    )
+    mean, std = tensors.statistics(settings)
+    state = train.State(model, settings, precision, mean, std)
+    run.append(
+        Started(
+            time=time.time(),
+            device=machine.describe(device),
+            precision=precision,
+            threads=threads,
+            parameters=sum(p.numel() for p in model.parameters()),
+            steps_per_epoch=train.steps_per_epoch(len(train_split), settings.batch_size),
+            train_images=len(train_split),
+            validation_images=len(validation) if validation else 0,
+            versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+        )
+    )
+    if saved:
+        state.load_state_dict(saved["state"])
+        run.append(Resumed(step=state.step, note=note))
+    elif _step(run):
+        run.append(Resumed(step=0, note=note))
+
+    def save_model(event: Epoch) -> None:
+        about = card.Card(
+            architecture={"model": settings.model, "stem": settings.stem},
+            classes=dataset.classes,
+            size=dataset.size,
+            fit=dataset.fit,
+            mean=mean,
+            std=std,
+            run=run.id,
+            recipe=settings.recipe,
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            epoch=event.epoch,
+            val_accuracy=event.val_accuracy,
+        )
+        run.save_model(lambda path: models.save(path, model, about))
+
+    def save_checkpoint() -> None:
+        if train.is_finite(model):
+            contents = {"state": state.state_dict(), "threads": threads}
+            run.save_checkpoint(state.step, lambda path: torch.save(contents, path))
+
+    last_save = time.monotonic()
+    for event in train.fit(state, train_split, validation):
+        if isinstance(event, Epoch) and event.best:
+            save_model(event)
+        run.append(event)
+        age = time.monotonic() - last_save
+        stop = stopping()
+        limit = EPOCH_CHECKPOINT_SECONDS if isinstance(event, Epoch) else CHECKPOINT_SECONDS
+        if stop or age > limit:
+            save_checkpoint()
+            last_save = time.monotonic()
+        if stop:
+            return "stopped", state.step, f"Stopped at step {state.step}, everything saved."
+    save_checkpoint()
+    if train.stopped_early(state):
+        reason = (
+            f"Stopped early: no better validation loss in {state.without_progress} evaluations."
+        )
+    else:
+        reason = "All epochs done."
+    return "finished", state.step, reason
+
+
+def _newest_checkpoint(run: Run) -> tuple[dict[str, Any] | None, str]:
+    """The contents of the newest checkpoint that is sound, and what there is to say about it."""
+    import torch
+
+    found, sound = run.checkpoints(), run.sound_checkpoints()
+    if not sound:
+        return None, "Every checkpoint is damaged; training starts again." if found else ""
+    saved: dict[str, Any] = torch.load(sound[0], map_location="cpu", weights_only=True)
+    wanted, step = runs.checkpoint_step(found[0]), saved["state"]["step"]
+    if found[0] == sound[0]:
+        return saved, ""
+    return saved, (
+        f"Checkpoint at step {wanted} is damaged; "
+        f"resumed from step {step}, {wanted - step} steps repeated."
+    )
+
+
+def _step(run: Run) -> int:
+    """How many steps the run's events tell of."""
+    return max((e.step for e in run.events() if isinstance(e, (Step, Epoch))), default=0)
+
+
+def _plain(error: Exception, run: Run) -> str:
+    """What went wrong, and what to do, in one sentence."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full: free some space and resume."
+    if isinstance(error, MemoryError) or "memory" in text.lower():
+        return f"Out of memory: try a batch size below {run.config.batch_size}."
+    return f"{type(error).__name__}: {text} See the log for the whole story."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

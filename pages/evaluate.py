@@ -1,0 +1,51 @@
+"""Judge a run: how often it is right, where it errs, and on which images."""
+
+import streamlit as st
+
+from imgcls.data import catalog
+from imgcls.errors import ImgclsError
+from imgcls.evaluate import metrics, predictions
+from imgcls.ui import evaluation, frame, widgets
+
+frame.page("pages/evaluate.py")
+frame.header("Evaluate", "How often a trained model is right, where it errs, and on which images.")
+
+
+def judge() -> None:
+    """Everything below the choice of run and split."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    with left:
+        run = widgets.choose_run(lambda run: run.model_path.exists())
+    if run is None:
+        widgets.next_step(
+            "No run has a model yet: one appears with the first validated epoch.",
+            "train", "Train a classifier",
+        )  # fmt: skip
+        return
+    dataset = catalog.load(run.config.dataset)
+    splits = [
+        s for s in ("test", "validation", "train") if s == "validation" or s in dataset.splits
+    ]
+    with right:
+        split = st.segmented_control("Images", splits, default=splits[0], key="evaluate_split")
+    split = split or splits[0]
+    answers = evaluation.predictions_of(run, split)
+    if answers is None:
+        return
+    found = metrics.summary(answers)
+    evaluation.headline(found)
+    if caution := predictions.caution(run, split):
+        st.warning(caution, icon=":material/warning:")
+    elif split == "test":
+        st.caption(evaluation.TEST_OPENED)
+    names = list(evaluation.SECTIONS)
+    section = st.segmented_control(
+        "Section", names, default=names[0], key="evaluate_section", label_visibility="collapsed"
+    )
+    evaluation.SECTIONS[section or names[0]](run, answers, found)
+
+
+try:
+    judge()
+except ImgclsError as error:
+    st.error(widgets.escape(error), icon=":material/error:")

@@ -1,0 +1,50 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls.data import catalog
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty place of its own for data sets and runs."""
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("IMGCLS_HOME", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cifar_zip():
+    """CIFAR-10 as 60,000 JPEG files in a ZIP, where the machine has it."""
+    default = REPOSITORY / "../shared/data/cifar10-jpeg.zip"
+    path = Path(os.environ.get("IMGCLS_TEST_CIFAR10", default))
+    if not path.is_file():
+        pytest.skip("no CIFAR-10 archive here; name one in IMGCLS_TEST_CIFAR10")
+    return path.resolve()
+
+
+@pytest.fixture
+def tiny_dataset(home):
+    """The name of a published data set that a model learns in seconds: classes differ by colour."""
+    draw = np.random.default_rng(0)
+    splits = {}
+    for split, each in (("train", 20), ("test", 10)):
+        labels = np.repeat(np.arange(3), each)
+        images = draw.integers(0, 120, (3 * each, 32, 32, 3), dtype=np.uint8)
+        images[np.arange(len(labels)), :, :, labels] += 100
+        splits[split] = images, labels
+    with catalog.publishing("tiny") as draft:
+        catalog.write(
+            draft,
+            name="tiny",
+            classes=("red", "green", "blue"),
+            splits=splits,
+            resized="made at 32×32 px",
+            source="made up by the tests",
+        )
+    return "tiny"

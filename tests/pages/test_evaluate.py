@@ -1,0 +1,122 @@
+"""Evaluate through AppTest, on a run whose model nobody trained: what counts is what is shown."""
+
+import json
+
+import pytest
+
+from imgcls.data import catalog
+from imgcls.evaluate import metrics, predictions
+from tests.making import save_model, untrained_run
+from tests.pages.opened import open_page, said, settled
+
+SECTIONS = ["Confusion matrix", "Classes", "Confident mistakes", "Random sheet"]
+
+
+@pytest.fixture
+def run(tiny_dataset):
+    return untrained_run()
+
+
+@pytest.fixture
+def app(run):
+    """The page with the test images judged."""
+    return settled(open_page("evaluate", run=run.id), "evaluate_job")
+
+
+def test_without_a_run_the_page_says_what_to_do_next(home):
+    app = open_page("evaluate")
+
+    assert not app.exception
+    assert "No run has a model yet" in said(app)
+
+
+def test_the_figures_are_those_of_the_stored_predictions(app, run):
+    found = metrics.summary(predictions.load(run, "test"))
+
+    assert not app.exception
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Accuracy"] == f"{found.accuracy:.2%}"
+    assert shown["95 % interval"] == f"{found.accuracy_low:.1%} to {found.accuracy_high:.1%}"
+    assert shown["Log loss"] == f"{found.loss:.4f}"
+    assert "The test set is open" in said(app)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_opens_without_an_error(app, section):
+    app.segmented_control("evaluate_section").set_value(section).run()
+
+    assert not app.exception
+    assert not app.error
+
+
+def test_two_select_boxes_open_a_cell_of_the_matrix(app, run):
+    stored = predictions.load(run, "test")
+    true, predicted = int(stored.labels[0]), int(stored.predicted[0])
+
+    app.selectbox("cell_true/tiny").set_value(true).run()
+    app.selectbox("cell_predicted/tiny").set_value(predicted).run()
+
+    count = len(metrics.cell(stored, true, predicted))
+    names = stored.classes
+    assert f"{names[true]} → {names[predicted]}**: {count} of 10" in said(app)
+
+
+def test_the_matrix_has_a_square_to_click_for_every_cell(app):
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+
+    assert len(figure["data"][-1]["hovertext"]) == 9
+
+
+def test_a_new_draw_shows_other_images(app):
+    app.segmented_control("evaluate_section").set_value("Random sheet").run()
+
+    next(b for b in app.button if b.label == "New draw").click().run()
+
+    assert not app.exception
+    assert app.session_state["sheet_draw"] == 1
+
+
+def test_training_images_come_with_a_warning(app):
+    app.segmented_control("evaluate_split").set_value("train").run()
+    app = settled(app, "evaluate_job")
+
+    assert not app.exception
+    assert "learned from these images" in said(app)
+
+
+def test_an_unknown_run_gets_a_notice_and_the_newest_instead(run):
+    app = open_page("evaluate", run="../../etc/passwd")
+
+    assert not app.exception
+    assert "No run ../../etc/passwd is on disk" in said(app)
+
+
+def test_a_data_set_that_is_gone_is_one_sentence(run):
+    catalog.delete("tiny")
+
+    app = open_page("evaluate")
+
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "No data set named 'tiny' is on disk" in said(app)
+
+
+def test_a_model_of_nothing_but_nan_is_one_sentence(run):
+    save_model(run, seed=0, fill=float("nan"))
+    app = open_page("evaluate")
+    while not app.error:
+        app.run()
+
+    assert not app.exception
+    assert "answers NaN" in said(app)
+    assert any(button.label == "Try again" for button in app.button)
+
+
+def test_a_damaged_model_is_one_sentence(run):
+    run.model_path.write_bytes(b"no model")
+    app = open_page("evaluate")
+    while not app.error:
+        app.run()
+
+    assert not app.exception
+    assert "damaged" in said(app)

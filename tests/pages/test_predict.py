@@ -1,0 +1,123 @@
+"""Predict through AppTest: one picture, several, and pictures that are none."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from imgcls.ui import predicting, tasks
+from tests.making import png, untrained_run
+from tests.pages.opened import open_page, said, tree
+
+HTML = b"<!doctype html><html><script>alert(1)</script></html>"
+
+
+@pytest.fixture
+def run(tiny_dataset):
+    return untrained_run()
+
+
+def judged(*files):
+    app = open_page("predict")
+    uploader = app.file_uploader("predict_upload")
+    uploader.set_value([(name, data, "image/png") for name, data in files])
+    return app.run()
+
+
+def jpeg_with_gps():
+    image = Image.new("RGB", (48, 40), "teal")
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x010E] = "at home"
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+def test_without_a_run_the_page_says_what_to_do_next(home):
+    app = open_page("predict")
+
+    assert not app.exception
+    assert "No run has a model yet" in said(app)
+
+
+def test_one_picture_gets_its_likeliest_classes(run):
+    app = judged(("mine.png", png()))
+
+    assert not app.exception
+    assert not app.error
+    assert app.metric[0].value in ("red", "green", "blue")
+    assert len(app.get("plotly_chart")) == 1
+    assert "ms from file to answer" in said(app)
+
+
+def test_an_example_is_one_click(run):
+    app = open_page("predict")
+
+    app.segmented_control("predict_way").set_value("Examples").run()
+
+    assert not app.exception
+    assert app.metric[0].value in ("red", "green", "blue")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("page.png", HTML, "page.png: an HTML page"),
+        ("cut.jpg", jpeg_with_gps()[:300], "cut.jpg: the file is truncated"),
+        ("none.png", b"", "none.png: the file is empty"),
+        ("[x](y).png", HTML, "[x](y).png: an HTML page"),
+    ],
+)
+def test_a_hostile_picture_is_one_sentence_and_changes_nothing(run, home, name, data, reason):
+    before = tree(home)
+
+    app = judged((name, data))
+
+    assert not app.exception
+    assert len(app.error) == 1
+    assert reason in said(app)
+    assert tree(home) == before
+
+
+def test_a_bad_picture_among_several_is_a_row_with_its_reason(run):
+    app = judged(("a.png", png(1)), ("page.png", HTML), ("=b.png", png(2)))
+
+    assert not app.exception
+    table = app.dataframe[0].value
+    assert table["file"].tolist() == ["a.png", "page.png", "=b.png"]
+    assert "an HTML page" in table["error"][1]
+    assert table["class"][2] in ("red", "green", "blue")
+    assert "2 pictures judged" in said(app)
+
+
+def test_more_pictures_than_the_limit_are_cut_with_a_sentence(run, monkeypatch):
+    monkeypatch.setattr(predicting, "MOST", 2)
+
+    app = judged(*((f"{i}.png", png(i)) for i in range(3)))
+
+    assert not app.exception
+    assert "3 pictures are more than 2 at a time" in said(app)
+    assert len(app.dataframe[0].value) == 2
+
+
+def test_the_shown_copy_of_an_upload_carries_no_metadata(run):
+    data = jpeg_with_gps()
+    assert Image.open(io.BytesIO(data)).getexif()
+
+    (answer,) = tasks.predict(run.id, [("home.jpg", data)], 5)
+
+    shown = Image.open(io.BytesIO(answer["shown"]))
+    assert (shown.size, shown.format) == ((48, 40), "PNG")
+    assert not shown.getexif()
+    assert b"at home" not in answer["shown"]
+
+
+def test_a_damaged_model_is_one_sentence(run):
+    run.model_path.write_bytes(b"no model")
+
+    app = open_page("predict")
+
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "damaged" in said(app)

@@ -1,0 +1,197 @@
+"""Train through AppTest: the form, a run that is started, and runs in every state."""
+
+import time
+
+import pytest
+
+from imgcls import recipes, runs
+from imgcls.config import SETTINGS
+from tests.pages.opened import open_page, said
+from tests.pages.recorded import alive, record, step
+
+
+def command(app):
+    return app.code[0].value
+
+
+def button(app, label):
+    return next((b for b in app.button if b.label == label), None)
+
+
+def metrics(app):
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def test_without_data_the_page_leads_to_explore(home):
+    app = open_page("train")
+
+    assert not app.exception
+    assert "No data set is on disk yet" in said(app)
+    assert button(app, "Start training") is None
+
+
+def test_every_setting_stands_in_the_form_with_its_help(tiny_dataset):
+    app = open_page("train")
+
+    shown = [*app.number_input, *app.checkbox, *app.selectbox, *app.text_input]
+    helped = {w.key.removeprefix("set_"): w.help for w in shown if w.key.startswith("set_")}
+
+    assert set(helped) == {name for name, s in SETTINGS.items() if s.group != "Run"}
+    assert all(helped.values())
+
+
+def test_the_form_begins_with_the_default_recipe(tiny_dataset):
+    app = open_page("train")
+
+    assert command(app) == "python -m imgcls train --recipe quick --dataset tiny"
+    assert app.number_input("set_epochs").value == recipes.RECIPES["quick"].config.epochs
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_choosing_a_recipe_fills_the_form_anew(tiny_dataset, name):
+    app = open_page("train")
+    app.number_input("set_epochs").set_value(3).run()
+
+    app.selectbox("form_recipe_choice").set_value(name).run()
+
+    assert not app.exception
+    assert not app.error
+    if name != recipes.DEFAULT:
+        assert command(app) == f"python -m imgcls train --recipe {name} --dataset tiny"
+        assert app.selectbox("set_model").value == recipes.RECIPES[name].config.model
+
+
+def test_the_command_names_what_differs_from_the_recipe(tiny_dataset):
+    app = open_page("train")
+
+    app.number_input("set_epochs").set_value(3)
+    app.number_input("set_peak_lr").set_value(0.05)
+    app.checkbox("set_flip").set_value(False).run()
+
+    assert command(app).endswith("--epochs 3 --set peak_lr=0.05 --set flip=false")
+
+
+def test_settings_that_contradict_are_named_before_the_start(tiny_dataset):
+    app = open_page("train")
+
+    app.selectbox("set_train_on").set_value("train+validation")
+    app.number_input("set_early_stopping").set_value(3).run()
+
+    assert "nothing to validate on" in app.error[0].value
+    assert button(app, "Start training").disabled
+
+
+def test_phases_that_are_no_phases_are_named(tiny_dataset):
+    app = open_page("train")
+    app.selectbox("form_recipe_choice").set_value("tutorial-feedforward").run()
+
+    app.text_input("set_phases").set_value("ten").run()
+
+    assert "phases must look like" in app.error[0].value.replace("\\", "")
+
+
+def test_the_form_survives_a_look_at_another_page(tiny_dataset):
+    app = open_page("train")
+    app.number_input("set_epochs").set_value(3).run()
+
+    app.switch_page("pages/home.py").run()
+    app.switch_page("pages/train.py").run()
+
+    assert app.number_input("set_epochs").value == 3
+
+
+def test_a_started_run_trains_and_is_shown_to_its_end(tiny_dataset):
+    app = open_page("train")
+    app.selectbox("form_recipe_choice").set_value("tutorial-softmax").run()
+    app.number_input("set_epochs").set_value(2).run()
+    button(app, "Start training").click().run()
+
+    (run,) = runs.all_runs()
+    assert app.query_params["run"] in (run.id, [run.id])
+    deadline = time.monotonic() + 120
+    while run.state().alive and time.monotonic() < deadline:
+        time.sleep(0.3)
+    app.run()
+    assert not app.exception
+    assert run.state() == "finished", run.log_path.read_text()
+    assert "finished" in said(app)
+    assert metrics(app)["Best validation"].endswith("%")
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_a_visitor_without_a_link_finds_the_newest_run_in_progress(tiny_dataset):
+    record(hour=1)
+    with alive(record("interrupted", hour=2)) as run:
+        app = open_page("train")
+
+        assert "running" in said(app)
+        assert app.query_params["run"] in (run.id, [run.id])
+        assert metrics(app)["Images/s"] == "1,234"
+        assert metrics(app)["Memory"] == "321 MB"
+
+
+def test_a_run_in_line_says_so(tiny_dataset):
+    with alive(record("interrupted", epochs=0), queued=True) as run:
+        app = open_page("train", run=run.id)
+
+    assert "queued" in said(app)
+    assert "Waits for the run on its device" in str(app.get("progress")[0].proto)
+
+
+def test_stop_asks_the_worker_and_the_page_says_so(tiny_dataset):
+    with alive(record("interrupted")) as run:
+        app = open_page("train", run=run.id)
+        button(app, "Stop").click().run()
+
+        assert run.stop_requested
+        assert "stopping" in said(app)
+        assert button(app, "Stop").disabled
+
+
+def test_a_stopped_run_can_be_resumed_and_a_finished_one_cannot(tiny_dataset):
+    stopped, finished = record("stopped", hour=1), record("finished", hour=2)
+
+    assert button(open_page("train", run=stopped.id), "Resume") is not None
+    assert button(open_page("train", run=finished.id), "Resume") is None
+
+
+def test_what_a_failed_run_said_is_shown_as_it_was_said(tiny_dataset):
+    run = record("failed", reason="The disk is *full*: free <b>some</b> space.")
+
+    app = open_page("train", run=run.id)
+
+    assert app.error[0].value.replace("\\", "") == "The disk is *full*: free <b>some</b> space."
+    assert "\\*full\\*" in app.error[0].value
+
+
+@pytest.mark.parametrize("asked", ["nope", "../../etc", "<script>", "20260101-000000-x-0000", ""])
+def test_an_unknown_run_in_the_link_is_a_notice_and_the_form(tiny_dataset, asked):
+    app = open_page("train", run=asked)
+
+    assert not app.exception
+    assert "is on disk; it may have been deleted" in app.info[0].value
+    assert button(app, "Start training") is not None
+
+
+def test_the_same_settings_again_fill_the_form(tiny_dataset):
+    run = record(recipe="tutorial-cnn")
+    app = open_page("train", run=run.id)
+
+    button(app, "Same settings again").click().run()
+
+    assert command(app) == "python -m imgcls train --recipe tutorial-cnn --dataset tiny"
+
+
+def test_a_long_run_sends_at_most_three_hundred_points(tiny_dataset):
+    run = record("interrupted")
+    for number in range(1000):
+        run.append(step(30 + number, 3, loss=float(number)))
+
+    app = open_page("train", run=run.id)
+
+    from imgcls.ui import history, live
+
+    steps = [event for event in history.events(run) if hasattr(event, "images_per_second")]
+    assert not app.exception
+    assert len(steps) == 1002
+    assert len(live.thin(steps)) <= live.POINTS

@@ -1,0 +1,127 @@
+"""Pictures in, probabilities out."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls import predict, preprocess
+from imgcls.data.spreadsheet import to_csv
+from imgcls.errors import ModelError, RunError
+from tests.making import png, save_model, untrained_run
+
+pytestmark = pytest.mark.usefixtures("tiny_dataset")
+
+
+@pytest.fixture
+def run():
+    return untrained_run()
+
+
+def test_probabilities_come_likeliest_first_and_add_up_to_one(run):
+    (found,) = predict.predict(run.id, [("a.png", png())], top=3)
+    shares = [one["probability"] for one in found["top"]]
+
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert found["known"] is None
+    assert found["seconds"] > 0
+
+
+def test_top_limits_the_classes_named(run):
+    (found,) = predict.predict(run.id, [("a.png", png())], top=2)
+
+    assert len(found["top"]) == 2
+
+
+def test_seen_is_the_picture_as_the_model_gets_it(run):
+    data = png(size=(50, 20))
+    (found,) = predict.predict(run.id, [("wide.png", data)])
+    expected = preprocess.to_pixels(Image.open(io.BytesIO(data)), 32, "squash")
+
+    assert np.array_equal(found["seen"], expected)
+
+
+def test_a_bad_picture_is_an_entry_of_its_own_and_keeps_its_place(run):
+    pictures = [
+        ("a.png", png()),
+        ("b.png", b"no picture at all, not in the least"),
+        ("c.png", png(1)),
+    ]
+    found = predict.predict(run.id, pictures)
+
+    assert [entry["file"] for entry in found] == ["a.png", "b.png", "c.png"]
+    assert set(found[1]) == {"file", "error"}
+    assert found[1]["error"].startswith("b.png: ")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", png()[:200], b"<svg/>" * 20])
+def test_what_is_no_picture_is_told_in_one_sentence(run, data):
+    (found,) = predict.predict(run.id, [("x.png", data)])
+
+    assert "\n" not in found["error"]
+    assert "x.png" in found["error"]
+
+
+def test_neighbours_do_not_change_an_answer(run):
+    alone = predict.predict(run.id, [("a.png", png())])[0]["top"]
+    among = predict.predict(run.id, [("b.png", png(1)), ("a.png", png()), ("c.png", png(2))])[1]
+
+    assert among["top"] == alone
+
+
+def test_a_new_model_is_used_at_once(run):
+    before = predict.predict(run.id, [("a.png", png())])[0]["top"]
+    save_model(run, seed=5)
+
+    assert predict.predict(run.id, [("a.png", png())])[0]["top"] != before
+
+
+def test_no_pictures_give_no_entries(run):
+    assert predict.predict(run.id, []) == []
+
+
+def test_an_unknown_run_is_refused():
+    with pytest.raises(RunError, match="No run 'x' is on disk"):
+        predict.predict("x", [("a.png", png())])
+
+
+def test_a_run_without_a_model_is_refused(run):
+    run.model_path.unlink()
+
+    with pytest.raises(ModelError, match="ended before its first epoch did"):
+        predict.predict(run.id, [("a.png", png())])
+
+
+def test_a_model_of_nan_is_refused_rather_than_believed(run):
+    save_model(run, seed=0, fill=float("nan"))
+
+    with pytest.raises(ModelError, match="answers NaN or infinity"):
+        predict.predict(run.id, [("a.png", png())])
+
+
+def test_csv_has_a_row_a_file_with_its_answer_or_its_error():
+    entries = [
+        {"file": "a.png", "top": [{"class": "cat", "probability": 0.75}]},
+        {"file": "b.png", "error": "b.png: the file is empty."},
+    ]
+    rows = list(csv.reader(io.StringIO(predict.to_csv(entries))))
+
+    assert rows == [
+        ["file", "class", "probability", "error"],
+        ["a.png", "cat", "0.75", ""],
+        ["b.png", "", "", "b.png: the file is empty."],
+    ]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-cat", "@cat", "\tcat", "\rcat", "＝1+1"])
+def test_a_name_that_a_spreadsheet_would_run_gets_an_apostrophe(name):
+    rows = list(csv.reader(io.StringIO(to_csv(["class"], [[name]]), newline="")))
+
+    assert rows[1] == [f"'{name}"]
+
+
+def test_negative_numbers_stay_numbers_and_unknown_ones_are_empty():
+    assert to_csv(["a", "b"], [[-1.5, float("nan")]]) == "a,b\r\n-1.5,\r\n"
