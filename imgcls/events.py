@@ -38,9 +38,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Resumed:
-    """Training goes on from a checkpoint: events of later steps before this line are void."""
+    """Training goes on from a checkpoint: what was told of later steps and epochs is void."""
 
     step: int
+    epochs: int  # ended before
     note: str  # empty, or what was wrong with a newer checkpoint
 
 
@@ -121,6 +122,12 @@ def effective(events: Iterable[Event]) -> list[Event]:
     kept: list[Event] = []
     for event in events:
         if isinstance(event, Resumed):
-            kept = [e for e in kept if not (isinstance(e, (Step, Epoch)) and e.step > event.step)]
+            kept = [e for e in kept if not _is_void(e, event)]
         kept.append(event)
     return kept
+
+
+def _is_void(event: Event, resumed: Resumed) -> bool:
+    if isinstance(event, Epoch):  # a checkpoint may lie between an epoch's last step and its end
+        return event.epoch > resumed.epochs
+    return isinstance(event, Step) and event.step > resumed.step

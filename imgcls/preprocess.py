@@ -267,7 +267,7 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:
         return grey.convert("RGB"), bool(clear.any())
     if not image.has_transparency_data:
         return image.convert("RGB"), False
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # 100 MB at 25 MP
     alpha = rgba.getchannel("A")
     canvas = Image.new("RGB", rgba.size, "white")
     canvas.paste(rgba, mask=alpha)

@@ -203,10 +203,13 @@ class Run:
         draft = folder / "draft.pt"
         write(draft)
         _fsync(draft)
-        os.replace(draft, folder / f"step-{step:09d}.{_sha256(draft)}.pt")
+        new = folder / f"step-{step:09d}.{_sha256(draft)}.pt"
+        os.replace(draft, new)
         _fsync(folder)
-        for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
-            old.unlink()
+        others = [path for path in self.checkpoints() if path != new]
+        for old in others:
+            if checkpoint_step(old) == step or old in others[KEPT_CHECKPOINTS - 1 :]:
+                old.unlink()
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, newest first."""

@@ -7,7 +7,6 @@ torch in memory, and goes on from the newest sound checkpoint if there is one.
 """
 
 import errno
-import os
 import signal
 import sys
 import time
@@ -30,8 +29,7 @@ QUEUE_SECONDS = 0.5  # between two looks at the device's lock
 def main(run_id: str) -> int:
     """Train the run to its end, a stop or an error; the exit status is 0 unless it failed."""
     run = runs.get(run_id)
-    lock = run.lock()
-    if lock is None:
+    if run.lock() is None:  # held until this process ends, as the device's will be
         print(f"Run {run.id} is already being trained by process {run.worker_pid()}.")
         return 3
     run.clear_stop()
@@ -51,10 +49,11 @@ def main(run_id: str) -> int:
         traceback.print_exc()
         state, step, reason = "failed", _step(run), _plain(error, run)
     print(f"{state}: {reason}", flush=True)
-    if run.path.exists():
+    try:
         run.append(Ended(time=time.time(), state=state, step=step, reason=reason))
+    except (RunError, OSError) as error:  # deleted, or the disk is full: only the log can tell
+        print(f"The end could not be written: {error}", flush=True)
     run.clear_stop()
-    os.close(lock)
     return 0 if state in ("finished", "stopped") else 1
 
 
@@ -118,9 +117,9 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     )
     if saved:
         state.load_state_dict(saved["state"])
-        run.append(Resumed(step=state.step, note=note))
+        run.append(Resumed(step=state.step, epochs=state.epochs, note=note))
     elif _step(run):
-        run.append(Resumed(step=0, note=note))
+        run.append(Resumed(step=0, epochs=0, note=note))
 
     def save_model(event: Epoch) -> None:
         about = card.Card(

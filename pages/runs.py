@@ -3,6 +3,7 @@
 import streamlit as st
 
 from imgcls import charts, runs
+from imgcls.runs import State
 from imgcls.ui import frame, history, live, training, widgets
 
 frame.page("pages/runs.py")
@@ -24,8 +25,8 @@ ticked = st.dataframe(
 ).selection.rows  # fmt: skip
 chosen = [found[i] for i in ticked if i < len(found)]
 training.actions(chosen)
-for row in (history.row(run) for run in chosen):
-    if row.reason:
+for row in map(history.row, chosen):
+    if row.reason and row.state != State.FINISHED:
         st.caption(f"{row.id}: {widgets.escape(row.reason)}")
 
 compared = chosen or found[:5]

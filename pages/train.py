@@ -60,6 +60,6 @@ if problem:
     st.error(widgets.escape(problem))
 if config:
     st.markdown("**The same as a command**")
-    st.code(settings.command(config), language="bash", wrap_lines=True)
+    st.code(settings.command(config), language=None, wrap_lines=True)
     if started:
         training.start(config)

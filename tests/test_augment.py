@@ -28,9 +28,7 @@ def seeded(seed):
 
 
 def test_without_augmentation_only_the_type_changes(images):
-    assert torch.equal(
-        augment.augment(images, TrainConfig(), seeded(0)), tensors.to_floats(images)
-    )
+    assert torch.equal(augment.augment(images, TrainConfig(), seeded(0)), tensors.to_floats(images))
 
 
 @pytest.mark.parametrize("name", ALL)

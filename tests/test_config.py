@@ -84,10 +84,7 @@ def test_a_recipe_knows_its_name_and_changes_its_length(name):
 def test_a_changed_length_keeps_the_proportions_of_phases():
     settings = recipes.config_for("tutorial-feedforward", "digits", epochs=32)
 
-    assert (
-        sum(length for length, _ in settings.phases)
-        == 32
-    )
+    assert sum(length for length, _ in settings.phases) == 32
     assert [lr for _, lr in settings.phases][:3] == [0.05, 0.005, 0.01]
 
 

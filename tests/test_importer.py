@@ -11,6 +11,7 @@ import zipfile
 import zlib
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -328,6 +329,31 @@ def test_notes_of_pictures_are_counted(home, tmp_path):
     report = import_source(make_folder(tmp_path / "x", files), "x")
 
     assert "3 images: a JPEG named .png." in report.notes
+
+
+def test_a_killed_import_leaves_no_process_behind(home, tmp_path):
+    source = make_folder(tmp_path / "x", two_classes(2_000))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, psutil, os, signal, sys\n"
+        "from imgcls.data.importer import import_source\n"
+        "def die(done, total):\n"
+        "    print(*(p.pid for p in psutil.Process().children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    import_source(pathlib.Path(sys.argv[1]), 'x', progress=die)\n"
+    )
+    command = [sys.executable, script, source]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    output = subprocess.run(command, env=environment, stdout=subprocess.PIPE).stdout.split()
+
+    _, alive = psutil.wait_procs(
+        [psutil.Process(int(pid)) for pid in output if psutil.pid_exists(int(pid))], timeout=10
+    )
+
+    assert output
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert catalog.names() == []
 
 
 # Repeats

@@ -46,7 +46,8 @@ def run(home):
 
 
 @pytest.mark.parametrize(
-    "event", [step(1), epoch(1, 5), Queued(time=1.0, device="cpu"), Resumed(step=3, note="é")]
+    "event",
+    [step(1), epoch(1, 5), Queued(time=1.0, device="cpu"), Resumed(step=3, epochs=0, note="é")],
 )
 def test_an_event_survives_its_line(event):
     assert events.from_line(events.to_line(event)) == event
@@ -62,13 +63,26 @@ def test_a_loss_that_is_no_number_becomes_null():
 
 
 def test_a_resume_makes_later_steps_before_it_void():
-    told = [step(1), step(2), epoch(1, 3), Resumed(step=1, note=""), step(2), epoch(1, 3)]
+    told = [step(1), step(2), epoch(1, 3), Resumed(step=1, epochs=0, note=""), step(2), epoch(1, 3)]
 
     assert events.effective(told) == [told[0], *told[3:]]
 
 
+def test_an_epoch_that_ended_after_its_checkpoint_is_void_too(run):
+    told = [step(3), epoch(1, 3), Resumed(step=3, epochs=0, note=""), epoch(1, 3)]
+
+    assert events.effective(told) == [told[0], *told[2:]]
+
+
+def test_a_checkpoint_replaces_an_earlier_one_of_its_step(run):
+    for contents in (b"before validation", b"after validation"):
+        run.save_checkpoint(7, lambda path, contents=contents: path.write_bytes(contents))
+
+    assert [path.read_bytes() for path in run.checkpoints()] == [b"after validation"]
+
+
 def test_events_cut_at_any_byte_give_whole_events_only(run):
-    for event in (step(1), Resumed(step=1, note="naïve"), step(2)):
+    for event in (step(1), Resumed(step=1, epochs=0, note="naïve"), step(2)):
         run.append(event)
     path = run.path / "events.jsonl"
     whole = path.read_bytes()

@@ -7,7 +7,9 @@ the one file that caused it. These processes import neither torch nor pandas.
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -173,6 +175,16 @@ def _start(zipped: Path | None, pixels: Path, size: int, fit: str) -> None:
     _pixels = pixels.open("r+b", buffering=0)
     _size, _fit = size, fit
     _limit_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that imports
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes wait for work forever, even where the one that gives it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _limit_memory() -> None:

@@ -23,7 +23,7 @@ from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.runs import Run
 
 FORMAT = 1  # of the file; raised when what is stored changes its meaning
-BATCH_PIXELS = 2**19  # images a batch times their pixels: 512 images of 32×32
+BATCH_PIXELS = 2**17  # images a batch times their pixels: 128 images of 32×32
 
 Progress = Callable[[float, float, str], object]  # images done, images in all, what is done
 

@@ -30,7 +30,7 @@ from imgcls.config import TrainConfig
 from imgcls.errors import ImgclsError
 
 Kind = Literal["model", "data"]
-MEMORY: dict[Kind, int] = {"model": 24 << 30, "data": 4 << 30}  # bytes of address space
+MEMORY: dict[Kind, int] = {"model": 12 << 30, "data": 4 << 30}  # bytes of address space
 _THREADS = str(min(os.cpu_count() or 1, 8))
 
 

@@ -19,12 +19,14 @@ PAGES = {  # file in pages/: title, icon
     "predict": ("Predict", ":material/image_search:"),
 }
 
+# `$muted` is the text of what is switched off: Streamlit's own is too faint to read.
 _CSS = """<style>
 [data-testid="stMainBlockContainer"] {
   padding-top: 4.25rem; padding-bottom: 3rem; max-width: 92rem;
 }
 [data-testid="stPageLink"] { margin-left: -.45rem; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
+[data-testid="stWidgetLabel"][disabled] p { color: $muted; }
 </style>"""
 
 
@@ -54,7 +56,7 @@ def page(path: str) -> None:
     if not st.session_state.pop("_framed", False):
         st.session_state["_wanted"] = (path, st.query_params.to_dict())
         st.switch_page("streamlit_app.py")
-    st.html(_CSS)
+    st.html(_CSS.replace("$muted", "#8f9a9f" if dark() else "#6b7277"))
 
 
 def resume() -> None:

@@ -33,14 +33,14 @@ def steps() -> None:
 
 def runs_in_progress() -> None:
     """Runs, those alive first, renewed every two seconds while one is."""
-    st.subheader("Runs", anchor=False)
+    st.header("Runs", anchor=False)
     alive = any(row.alive for row in history.rows())
     st.fragment(_runs, run_every=2.0 if alive else None)(alive)
 
 
 def datasets() -> None:
     """Data sets on disk with a few pictures of each."""
-    st.subheader("Data sets", anchor=False)
+    st.header("Data sets", anchor=False)
     names = catalog.names()
     for name in names:
         try:

@@ -78,7 +78,7 @@ def test_a_broken_run_can_be_opened_and_deleted(tiny_dataset, name):
 
     assert not app.exception
     assert runs.get(run.id).id == run.id
-    next((b for b in app.button if b.label in ("Delete", "New run"))).click().run()
+    next(b for b in app.button if b.label in ("Delete", "New run")).click().run()
     assert not app.exception
     run.delete()
     assert not run.path.exists()

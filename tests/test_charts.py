@@ -1,0 +1,125 @@
+"""Figures as the pages show them: colours, gaps, and texts that users chose."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from imgcls import charts
+from imgcls.data.catalog import Dataset
+from imgcls.events import Epoch
+
+EVIL = ["<b>bold</b>", "a & b", "$x^2$", "cat"]
+
+
+def epoch(number, val=0.5, best=False):
+    return Epoch(
+        epoch=number, step=number * 10, train_loss=1.0, train_accuracy=0.6, val_loss=val,
+        val_accuracy=val, lr=0.1, best=best, seconds=1.0,
+    )  # fmt: skip
+
+
+def spec(figure):
+    return json.loads(figure.to_json())
+
+
+def dataset(classes=("cat", "dog")):
+    return Dataset(
+        name="pets", classes=tuple(classes), size=32, mean=(0.5,) * 3, std=(0.5,) * 3,
+        counts={"train": [3] * len(classes), "test": [1] * len(classes)},
+        fingerprint="f", resized="", fit="squash", source="",
+    )  # fmt: skip
+
+
+def luminance(color):
+    values = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    r, g, b = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one, other):
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_palette_has_ten_colours_and_they_differ():
+    assert len(set(charts.PALETTE)) == 10
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#12181b"])
+def test_every_colour_stands_out_from_both_grounds(ground):
+    assert min(contrast(color, ground) for color in charts.PALETTE) > 1.9
+    assert contrast(charts.GREY, ground) > 3.0
+
+
+def test_a_class_keeps_its_colour_on_every_figure():
+    colors = charts.class_colors(("cat", "dog"))
+    bars = spec(charts.class_counts(dataset()))["data"][0]
+    top = spec(charts.probability_bars([("dog", 0.9), ("cat", 0.1)], colors))["data"][0]
+
+    assert bars["marker"]["color"] == [colors["cat"], colors["dog"]]
+    assert top["marker"]["color"] == [colors["dog"], colors["cat"]]
+
+
+def test_texts_that_users_chose_are_no_markup():
+    counts = spec(charts.class_counts(dataset(EVIL)))["data"][0]["x"]
+    matrix = spec(charts.confusion(np.eye(4, dtype=int), EVIL, False))["layout"]["xaxis"]
+    runs = spec(charts.compare_runs({"<i>run</i>": [epoch(1)]}))["data"][0]["name"]
+
+    assert counts[0] == matrix["ticktext"][0] == "&lt;b&gt;bold&lt;/b&gt;"
+    assert counts[1] == "a &amp; b"
+    assert runs == "&lt;i&gt;run&lt;/i&gt;"
+
+
+def test_epochs_without_validation_leave_gaps_and_the_best_is_marked():
+    events = [epoch(1, None), epoch(2, 0.5, best=True), epoch(3, None)]
+
+    train, validation, best = spec(charts.epoch_curves(events))["data"]
+
+    assert train["y"] == [0.6] * 3
+    assert validation["y"] == [None, 0.5, None]
+    assert (best["x"], best["y"]) == ([2], [0.5])
+
+
+def test_the_same_events_give_the_same_figure_so_that_nothing_is_redrawn():
+    events = [epoch(1), epoch(2)]
+
+    assert spec(charts.epoch_curves(events)) == spec(charts.epoch_curves(list(events)))
+
+
+def test_a_confusion_matrix_carries_indices_and_counts_for_each_click():
+    matrix = np.array([[5, 1], [2, 7]])
+
+    figure = spec(charts.confusion(matrix, ["cat", "dog"], shares=True))
+    cells = figure["data"][-1]
+
+    assert np.array(charts.confusion(matrix, ["a", "b"], True).data[-1].customdata).tolist() == [
+        [0, 0, 5],
+        [0, 1, 1],
+        [1, 0, 2],
+        [1, 1, 7],
+    ]
+    assert cells["hovertext"][1] == "cat → dog: 1 of 6"
+    assert cells["text"] == ["83.3%", "16.7%", "22.2%", "77.8%"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 100])
+def test_a_confusion_matrix_of_any_size_fits_a_page(n):
+    figure = charts.confusion(np.zeros((n, n), int), [str(i) for i in range(n)], False)
+
+    assert 100 < figure.layout.height < 1000
+
+
+def test_a_histogram_adds_up_to_one_for_each_channel():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+    lines = charts.histogram(pixels).data
+
+    assert [line.name for line in lines] == ["red", "green", "blue"]
+    assert all(math.isclose(sum(line.y), 1.0) for line in lines)
+
+
+@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), [1]])
+def test_what_is_no_number_becomes_a_gap(value):
+    assert math.isnan(charts.number(value))

@@ -1,0 +1,254 @@
+"""The life of a run in real processes: killed, stopped, raced for, queued, damaged, deleted."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from imgcls import jobs, runs
+from imgcls.config import TrainConfig
+from imgcls.data import catalog
+from imgcls.errors import RunError
+from imgcls.events import Ended, Epoch, Queued, Resumed, Step
+from imgcls.runs import State
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NOW = datetime(2026, 1, 2, 3, 4, 5)
+WAIT = 120.0  # seconds; a busy machine takes many to import torch
+# The real worker, but it speaks and saves after each step, so that any moment can be tested.
+EAGER = """
+import sys
+from imgcls import train, worker
+train.REPORT_SECONDS = worker.CHECKPOINT_SECONDS = worker.EPOCH_CHECKPOINT_SECONDS = 0
+sys.exit(worker.main(sys.argv[1]))
+"""
+SLOW = {  # dropout, batch norm, augmentation and Adam: all that a resume could get wrong
+    "model": "simple_cnn",
+    "optimizer": "adam",
+    "peak_lr": 0.001,
+    "batch_size": 4,
+    "epochs": 4,
+    "flip": True,
+    "crop_pad": 2,
+    "noise": 0.02,
+    "precision": "fp32",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def make(tiny_dataset):
+    """A function that makes a run on tiny images."""
+
+    def create(**settings):
+        config = TrainConfig(dataset=tiny_dataset, **{**SLOW, **settings})
+        return runs.create(config, catalog.load(tiny_dataset).fingerprint, NOW)
+
+    return create
+
+
+@pytest.fixture
+def spawn():
+    """A function that starts a worker process; those still there at the end are killed."""
+    started = []
+
+    def start(run):
+        with open(run.log_path, "ab") as log:
+            command = [sys.executable, "-c", EAGER, run.id]
+            process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def until(condition, what):
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT} s for {what}"
+        time.sleep(0.01)
+
+
+def steps(run):
+    return max((e.step for e in run.events() if isinstance(e, Step)), default=0)
+
+
+def outcome(run):
+    """What must not depend on interruptions: last checkpoint, model, and what epochs reported."""
+    saved = torch.load(run.sound_checkpoints()[0], weights_only=True)["state"]
+    saved.pop("seconds")
+    epochs = [
+        (e.epoch, e.step, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.best)
+        for e in run.events()
+        if isinstance(e, Epoch)
+    ]
+    model = {name: value.numpy().tobytes() for name, value in load_file(run.model_path).items()}
+    return plain(saved), epochs, model
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes_as_one_left_alone(make, spawn):
+    alone, killed = make(), make()
+    assert spawn(alone).wait() == 0
+
+    for at_step in (3, 17, 31):  # epochs have 14 steps: each falls inside one
+        process = spawn(killed)
+        until(lambda at_step=at_step: steps(killed) >= at_step, f"step {at_step}")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert killed.state() == State.INTERRUPTED
+    assert spawn(killed).wait() == 0
+
+    assert len([e for e in killed.events() if isinstance(e, Resumed)]) == 3
+    assert outcome(killed) == outcome(alone)
+
+
+def test_a_run_stopped_and_resumed_ends_with_the_same_bytes(make, spawn):
+    alone, stopped = make(epochs=2), make(epochs=2)
+    assert spawn(alone).wait() == 0
+
+    process = spawn(stopped)
+    until(lambda: steps(stopped) >= 5, "step 5")
+    stopped.request_stop()
+    assert process.wait() == 0
+    assert stopped.state() == State.STOPPED
+    assert steps(stopped) < 28
+    assert spawn(stopped).wait() == 0
+
+    assert outcome(stopped) == outcome(alone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_run_cleanly(make, spawn, number):
+    run = make(epochs=200)
+    process = spawn(run)
+    until(lambda: steps(run) >= 2, "step 2")
+
+    process.send_signal(number)
+
+    assert process.wait() == 0
+    assert run.state() == State.STOPPED
+    assert runs.checkpoint_step(run.sound_checkpoints()[0]) == steps(run)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_told(make, spawn):
+    alone, run = make(epochs=2), make(epochs=2)
+    assert spawn(alone).wait() == 0
+    process = spawn(run)
+    until(lambda: steps(run) >= 6, "step 6")
+    process.kill()
+    process.wait()
+    newest = run.checkpoints()[0]
+    contents = bytearray(newest.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    newest.write_bytes(contents)
+
+    assert spawn(run).wait() == 0
+
+    [resumed] = [e for e in run.events() if isinstance(e, Resumed)]
+    assert resumed.note == (
+        f"Checkpoint at step {runs.checkpoint_step(newest)} is damaged; "
+        f"resumed from step {resumed.step}, 1 steps repeated."
+    )
+    assert outcome(run) == outcome(alone)
+
+
+def test_of_several_processes_that_resume_a_run_one_wins(make, spawn):
+    run = make(epochs=200)
+    processes = [spawn(run) for _ in range(3)]
+    until(lambda: sum(p.poll() is not None for p in processes) == 2, "two losers")
+
+    winner = next(p for p in processes if p.poll() is None)
+    assert [p.returncode for p in processes if p is not winner] == [3, 3]
+    assert run.worker_pid() == winner.pid
+    with pytest.raises(RunError, match=f"already being trained by process {winner.pid}"):
+        jobs.start(run)
+
+
+def test_a_run_deleted_while_it_trains_ends_its_worker_and_stays_deleted(make, spawn):
+    run = make(epochs=200)
+    process = spawn(run)
+    until(lambda: steps(run) >= 2, "step 2")
+
+    while run.path.exists():  # the worker may just be adding a file
+        shutil.rmtree(run.path, ignore_errors=True)
+
+    assert process.wait() == 1
+    assert not run.path.exists()
+
+
+def test_data_that_changed_between_stop_and_resume_is_refused(make, spawn, home):
+    run = make()
+    dataset = home / "datasets/tiny/dataset.json"
+    dataset.write_text(dataset.read_text().replace(run.facts["fingerprint"], "another"))
+
+    assert spawn(run).wait() == 1
+
+    assert run.state() == State.FAILED
+    assert "is not the one that this run began with" in runs.summary(run)["reason"]
+
+
+def test_a_run_that_diverges_says_so_and_keeps_finite_checkpoints_only(make, spawn):
+    run = make(model="net", optimizer="sgd", peak_lr=10.0, momentum=0.99, epochs=50)
+
+    assert spawn(run).wait() == 1
+
+    assert run.state() == State.DIVERGED
+    assert "lower the learning rate" in runs.summary(run)["reason"]
+    for path in run.sound_checkpoints():
+        model = torch.load(path, weights_only=True)["state"]["model"]
+        assert all(value.isfinite().all() for value in model.values())
+
+
+def test_a_second_run_waits_for_the_device_and_can_be_stopped_while_it_waits(make):
+    device = runs.hold_device(jobs.device_kind(TrainConfig()))
+    run = make()
+    jobs.start(run)
+    until(lambda: run.state() == State.QUEUED, "the queue")
+    assert [type(e) for e in run.events()] == [Queued]
+
+    run.request_stop()
+    until(lambda: run.state() == State.STOPPED, "the stop")
+    os.close(device)
+
+
+def test_a_run_outlives_its_starter_and_finishes(make):
+    run = make(model="softmax", epochs=1, precision="auto", threads=0)
+    code = "import sys; from imgcls import jobs, runs; jobs.start(runs.get(sys.argv[1]))"
+
+    subprocess.run([sys.executable, "-c", code, run.id], cwd=REPOSITORY, check=True)
+
+    until(lambda: not run.alive(), "the end")
+    assert run.state() == State.FINISHED
+    with pytest.raises(RunError, match="has finished"):
+        jobs.start(run)
+
+
+def test_a_worker_that_cannot_begin_says_why(make, home):
+    run = make()
+    shutil.rmtree(home / "datasets")
+
+    jobs.start(run)
+    until(lambda: not run.alive(), "the end")
+
+    ended = run.events()[-1]
+    assert isinstance(ended, Ended)
+    assert "No data set named 'tiny' is on disk" in ended.reason
