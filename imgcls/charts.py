@@ -187,8 +187,8 @@ def confusion(
 ) -> go.Figure:
     """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
 
-    A heatmap gives no clicks, so an invisible square stands on each cell: its `customdata` is
-    [index of the true class, index of the predicted one, count].
+    A heatmap gives no clicks, so an invisible square stands on each cell: its `y` is the index of
+    the true class, its `x` that of the predicted one; `customdata` is [true, predicted, count].
     """
     counts = np.asarray(matrix)
     rows = counts.sum(1, keepdims=True)
@@ -218,7 +218,7 @@ def confusion(
         x=predicted, y=true, mode="markers+text" if n <= NUMBERED else "markers",
         text=[text if count else "" for text, count in zip(said, counts.ravel(), strict=True)],
         textfont={"size": 11, "color": ["#ffffff" if s > 0.6 else ink for s in strength]},
-        customdata=np.stack([true, predicted, counts.ravel()], axis=1),
+        customdata=np.stack([true, predicted, counts.ravel()], axis=1).tolist(),
         hovertext=[
             f"{names[t]} → {names[p]}: {c:,} of {int(rows[t, 0]):,}"
             for t, p, c in zip(true, predicted, counts.ravel(), strict=True)

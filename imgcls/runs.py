@@ -12,14 +12,11 @@
 This module imports neither torch nor streamlit.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import imgcls
-from imgcls import config
+from imgcls import config, files
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
 from imgcls.events import Ended, Epoch, Event, Queued, effective, from_line, to_line
@@ -140,7 +137,7 @@ class Run:
 
     def lock(self) -> int | None:
         """Take the run for this process: a file descriptor to keep open, or None if it is taken."""
-        handle = _lock(self.path / "lock")
+        handle = files.lock(self.path / "lock")
         if handle is not None:
             os.truncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
@@ -148,17 +145,7 @@ class Run:
 
     def alive(self) -> bool:
         """Whether a worker holds the lock."""
-        try:
-            handle = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return files.is_locked(self.path / "lock")
 
     def worker_pid(self) -> int | None:
         """The process that holds the lock, if one does."""
@@ -194,7 +181,7 @@ class Run:
 
     def save_model(self, write: Callable[[Path], None]) -> None:
         """Replace model.safetensors by what `write` puts at the path it is given."""
-        write_atomically(self.model_path, write)
+        files.write_atomically(self.model_path, write)
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         """Add a checkpoint and keep the last two. Its name carries its SHA-256."""
@@ -202,10 +189,10 @@ class Run:
         folder.mkdir(exist_ok=True)
         draft = folder / "draft.pt"
         write(draft)
-        _fsync(draft)
-        new = folder / f"step-{step:09d}.{_sha256(draft)}.pt"
+        files.fsync(draft)
+        new = folder / f"step-{step:09d}.{files.sha256(draft)}.pt"
         os.replace(draft, new)
-        _fsync(folder)
+        files.fsync(folder)
         others = [path for path in self.checkpoints() if path != new]
         for old in others:
             if checkpoint_step(old) == step or old in others[KEPT_CHECKPOINTS - 1 :]:
@@ -217,11 +204,13 @@ class Run:
 
     def sound_checkpoints(self) -> list[Path]:
         """Those of `checkpoints` whose bytes still match the SHA-256 in their name."""
-        return [path for path in self.checkpoints() if _sha256(path) == path.name.split(".")[1]]
+        return [
+            path for path in self.checkpoints() if files.sha256(path) == path.name.split(".")[1]
+        ]
 
     def save_predictions(self, split: str, write: Callable[[Path], None]) -> None:
         (self.path / "predictions").mkdir(exist_ok=True)
-        write_atomically(self.predictions_path(split), write)
+        files.write_atomically(self.predictions_path(split), write)
 
     def delete(self) -> None:
         """Remove the directory; raises RunError while the run trains."""
@@ -303,41 +292,4 @@ def hold_device(device: str) -> int | None:
     """Take a device for this process: a descriptor to keep open, or None while another trains."""
     folder = config.home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return _lock(folder / f"{device}.lock", patience=0)
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
-    draft = path.with_name(f".{path.name}.draft")
-    write(draft)
-    _fsync(draft)
-    os.replace(draft, path)
-    _fsync(path.parent)
-
-
-def _lock(path: Path, patience: float = 0.5) -> int | None:
-    # Whoever asks alive() holds a shared lock for microseconds: wait those out.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(handle)
-                return None
-            time.sleep(0.02)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.lock(folder / f"{device}.lock", patience=0)

@@ -12,7 +12,7 @@ frame.header(
 )
 
 if run := training.current_run():
-    widgets.choose_run(label_visibility="collapsed")
+    run = widgets.choose_run(label_visibility="collapsed") or run
     training.controls(run)
     row = history.row(run)
     if row.state == history.DAMAGED:
@@ -46,20 +46,23 @@ if dataset is None:
 
 about = recipes.RECIPES[recipe]
 st.caption(f"{widgets.escape(about.expected)} {widgets.escape(about.source)}")
-config, problem = None, None
+problem = st.empty()
+config = None
 try:
     config = settings.edit(recipe, dataset)
 except ConfigError as error:
-    problem = error
+    problem.error(widgets.escape(error))
 with third:
     started = st.button(
-        "Start training", type="primary", icon=":material/play_arrow:", width="stretch",
+        "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        width="stretch",
         disabled=config is None,
-    )  # fmt: skip
-if problem:
-    st.error(widgets.escape(problem))
+    )
 if config:
     st.markdown("**The same as a command**")
     st.code(settings.command(config), language=None, wrap_lines=True)
     if started:
-        training.start(config)
+        with problem:
+            training.start(config)

@@ -64,7 +64,7 @@ def test_every_setting_has_help_and_its_default_survives_the_command_line(name):
 @pytest.mark.parametrize("text", ["", "x", "1x0.1,2", "ax0.1"])
 def test_phases_that_cannot_be_read_say_how_to_write_them(text):
     if text:
-        with pytest.raises(ConfigError, match="10x0.05,8x0.005"):
+        with pytest.raises(ConfigError, match=r"10x0\.05,8x0\.005"):
             config.parse_phases(text)
     else:
         assert config.parse_phases(text) == ()

@@ -179,7 +179,7 @@ def test_a_schedule_stays_between_zero_and_its_peak(name):
 
     rates = [optim.learning_rate(settings, step, 5) for step in range(50)]
 
-    assert 0 < min(rates)
+    assert min(rates) > 0
     assert max(rates) <= 0.4
     assert max(rates) > 0.35
 

@@ -88,11 +88,14 @@ def jitter(images: Tensor, share: float, generator: Generator) -> Tensor:
     draws = torch.rand((3, len(images), 1, 1, 1), generator=generator, device=images.device)
     brightness, contrast, saturation = draws.mul_(2 * share).add_(1 - share)
     images = (images * brightness).clamp_(0, 1)
-    weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)  # ITU-R BT.601 luma
-    grey = (images * weights).sum(1, keepdim=True)
-    images = torch.lerp(grey.mean((2, 3), keepdim=True), images, contrast).clamp_(0, 1)
-    grey = (images * weights).sum(1, keepdim=True)
-    return torch.lerp(grey, images, saturation).clamp_(0, 1)
+    mean_luma = _luma(images).mean((2, 3), keepdim=True)
+    images = torch.lerp(mean_luma, images, contrast).clamp_(0, 1)
+    return torch.lerp(_luma(images), images, saturation).clamp_(0, 1)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """ITU-R BT.601 luma of (N, 3, H, W), with scalars: a tensor of weights would be copied over."""
+    return 0.299 * images[:, 0:1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:3]
 
 
 def cutout(images: Tensor, side: int, generator: Generator) -> Tensor:

@@ -108,7 +108,7 @@ def _fetch() -> None:
             text, action = st.columns([5, 1], vertical_alignment="center")
             text.markdown(f"**{name}**  \n{what}")
             if name in here:
-                action.badge("on disk", icon=":material/check:", color="gray")
+                action.badge("here", color="gray")
             elif action.button(
                 "Get",
                 key=f"get_{name}",

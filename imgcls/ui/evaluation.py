@@ -89,9 +89,8 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
     def clicked() -> None:
         points = st.session_state["confusion"]["selection"]["points"]
         if points:
-            true, predicted, _ = points[0]["customdata"]
-            st.session_state[true_key] = int(true)
-            st.session_state[predicted_key] = int(predicted)
+            st.session_state[true_key] = int(points[0]["y"])
+            st.session_state[predicted_key] = int(points[0]["x"])
 
     with left:
         shown = st.segmented_control(

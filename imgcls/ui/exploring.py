@@ -92,6 +92,7 @@ def _one(dataset: Dataset, split: str, index: int, image: Images, label: int) ->
         pictures.png(pictures.enlarged(image, 384)),
         caption=widgets.escape(name),
         output_format="PNG",
+        width="stretch",
         alt=f"Image {index} of {split}, enlarged: {name}",
     )
     st.plotly_chart(

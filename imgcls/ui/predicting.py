@@ -82,12 +82,14 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
         answer["shown"],
         caption=widgets.escape(answer["file"]),
         output_format="PNG",
+        width="stretch",
         alt=f"The picture {answer['file']}",
     )
     b.image(
         pictures.png(pictures.enlarged(answer["seen"], 256)),
         caption=f"What the model sees: {size}×{size} pixels",
         output_format="PNG",
+        width="stretch",
         alt=f"The picture at {size}×{size} pixels",
     )
     best = answer["top"][0]

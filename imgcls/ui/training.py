@@ -30,8 +30,8 @@ def show(run_id: str) -> None:
     """From the next look on, this is the run of this visitor."""
     st.session_state["new_run"] = False
     st.session_state["run"] = run_id
-    if st.query_params.get("run") != run_id:
-        st.query_params["run"] = run_id
+    if st.query_params.to_dict() != {"run": run_id}:
+        st.query_params.from_dict({"run": run_id})
 
 
 def set_up_new(run: Run | None = None) -> None:
@@ -40,7 +40,7 @@ def set_up_new(run: Run | None = None) -> None:
         settings.fill(run.config)
         st.session_state["dataset"] = run.config.dataset
     st.session_state["new_run"] = True
-    st.query_params.pop("run", None)
+    st.query_params.clear()
 
 
 def start(config: TrainConfig) -> None:

@@ -56,17 +56,22 @@ def duration(seconds: float) -> str:
 
 def short_label(run: Run) -> str:
     """A run in a legend: recipe, start, and the end of its id to tell it in the table."""
-    when = datetime.strptime(run.id[:15], "%Y%m%d-%H%M%S")
-    return f"{history.row(run).recipe} · {when:%d %b %H:%M} · {run.id[-4:]}"
+    return f"{history.row(run).recipe} · {_began(run, '%d %b %H:%M')} · {run.id[-4:]}"
 
 
 def run_label(run: Run) -> str:
     """A run by recipe, data set and time; plain text, for the options of a chooser."""
     row = history.row(run)
-    when = datetime.strptime(run.id[:15], "%Y%m%d-%H%M%S")
     if row.state == DAMAGED:
         return f"{run.id} · damaged"
-    return f"{row.recipe} · {row.dataset} · {when:%d %b %Y %H:%M:%S} · {row.state}"
+    return f"{row.recipe} · {row.dataset} · {_began(run, '%d %b %Y %H:%M:%S')} · {row.state}"
+
+
+def _began(run: Run, form: str) -> str:
+    try:
+        return datetime.strptime(run.id[:15], "%Y%m%d-%H%M%S").strftime(form)
+    except ValueError:  # fourteen digits that are no time
+        return run.id[:15]
 
 
 def asked_run(take: Callable[[Run], bool] = lambda run: True) -> Run | None:
@@ -96,21 +101,8 @@ def choose_run(
     asked = asked_run(take)
     if not found:
         return None
-    remembered = st.session_state.get("run")
-    wanted = asked.id if asked else remembered if remembered in found else next(iter(found))
-    st.session_state["chosen_run"] = wanted
-
-    def changed() -> None:
-        st.query_params["run"] = st.session_state["chosen_run"]
-
     names = {name: run_label(run) for name, run in found.items()}
-    chosen: str = st.selectbox(
-        label, list(found), format_func=names.__getitem__, key="chosen_run", on_change=changed,
-        **options,
-    )  # fmt: skip
-    st.session_state["run"] = chosen
-    if st.query_params.get("run") != chosen:
-        st.query_params["run"] = chosen
+    chosen = _choose_in_step("run", names, asked.id if asked else None, label, options)
     return found[chosen]
 
 
@@ -125,16 +117,31 @@ def choose_dataset(label: str = "Data set", **options: Any) -> str | None:
         st.info(f"No data set {escape(asked[:80])} is on disk.")
     if not names:
         return None
-    remembered = (asked, st.session_state.get("dataset"), names[0])
-    st.session_state["chosen_dataset"] = next(name for name in remembered if name in names)
+    asked = asked if asked in names else None
+    return _choose_in_step("dataset", {name: name for name in names}, asked, label, options)
 
-    def changed() -> None:
-        st.query_params["dataset"] = st.session_state["chosen_dataset"]
 
-    chosen: str = st.selectbox(label, names, key="chosen_dataset", on_change=changed, **options)
-    st.session_state["dataset"] = chosen
-    if asked is not None and asked != chosen:
-        st.query_params["dataset"] = chosen
+def _choose_in_step(
+    parameter: str, names: dict[str, str], asked: str | None, label: str, options: dict[str, Any]
+) -> str:
+    """A select box in step with a query parameter, and with the choice on other pages.
+
+    Whichever moved since the last look decides: the URL by a link, or the box. No callback: the
+    late tick of a page that is gone carries the box's old value, and would call it.
+    """
+    key, seen = f"chosen_{parameter}", f"seen_{parameter}"
+    remembered = st.session_state.get(parameter)
+    if asked is not None and asked != st.session_state.get(seen):
+        st.session_state[key] = asked
+    elif st.session_state.get(key) not in names:
+        known = (name for name in (asked, remembered) if name in names)
+        st.session_state[key] = next(known, next(iter(names)))
+    chosen: str = st.selectbox(
+        label, list(names), format_func=names.__getitem__, key=key, **options
+    )
+    if asked != chosen:
+        st.query_params[parameter] = chosen
+    st.session_state[parameter] = st.session_state[seen] = chosen
     return chosen
 
 

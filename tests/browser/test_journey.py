@@ -162,7 +162,7 @@ def test_from_a_zip_of_pictures_to_an_answer(app, page, small_zip, tmp_path, mon
     true = predicted = int(np.diag(counts).argmax())
     click_cell(page, true, predicted, 10)
     name = stored.classes[true]
-    cell = f"{name} → {name}: {counts[true, predicted]} of {TEST}"
+    cell = f"{name} → {name}: {counts[true, predicted]} of {TEST}, the most confident first"
     expect(page.get_by_text(cell)).to_be_visible()
     tiles = page.locator("button.tile")
     expect(tiles).to_have_count(int(counts[true, predicted]))

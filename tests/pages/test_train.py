@@ -195,3 +195,28 @@ def test_a_long_run_sends_at_most_three_hundred_points(tiny_dataset):
     assert not app.exception
     assert len(steps) == 1002
     assert len(live.thin(steps)) <= live.POINTS
+
+
+def test_the_box_of_runs_and_the_link_follow_each_other(tiny_dataset):
+    first, second = record(hour=1), record("stopped", hour=2)
+    app = open_page("train", run=first.id)
+    assert "finished" in said(app)
+
+    app.selectbox("chosen_run").set_value(second.id).run()
+    assert "stopped" in said(app)
+    assert app.query_params["run"] in (second.id, [second.id])
+
+    app.query_params["run"] = first.id
+    app.run()
+    assert app.selectbox("chosen_run").value == first.id
+    assert button(app, "Resume") is None
+
+
+def test_a_run_whose_name_is_no_time_is_listed(tiny_dataset):
+    run = record()
+    run.path.rename(run.path.with_name("29999999-999999-x-0000"))
+
+    app = open_page("train", run="29999999-999999-x-0000")
+
+    assert not app.exception
+    assert "29999999" in app.selectbox("chosen_run").options[0]
