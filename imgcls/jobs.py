@@ -1,5 +1,6 @@
 """Start, watch and stop the worker process of a run. Imports neither torch nor streamlit."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from imgcls import config, runs
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
-from imgcls.errors import RunError
+from imgcls.errors import ImgclsError, RunError
 from imgcls.runs import Run
 
 START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
@@ -69,13 +70,12 @@ def check_startable(run: Run) -> None:
 
 def waiting_before(run: Run) -> int:
     """How many runs wait for the same device and came first."""
-    kind = device_kind(run.config)
-    return sum(
-        other.id < run.id
-        and other.state() == runs.State.QUEUED
-        and device_kind(other.config) == kind
-        for other in runs.all_runs()
-    )
+    kind, count = device_kind(run.config), 0
+    for other in runs.all_runs():
+        if other.id < run.id and other.state() == runs.State.QUEUED:
+            with contextlib.suppress(ImgclsError):  # somebody damaged its settings: it will fail
+                count += device_kind(other.config) == kind
+    return count
 
 
 def device_kind(settings: TrainConfig) -> str:

@@ -13,7 +13,9 @@ from imgcls.config import TrainConfig
 from imgcls.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TRIALS = 4  # steps timed for each candidate
+TRIALS = 4  # rounds in which each candidate is timed once, the first of which warms up
+TRIAL_SECONDS = 8.0  # after which no further round begins
+TRIAL_IMAGES = 128  # at most; what is faster for these is faster for more
 
 
 def device(name: str) -> torch.device:
@@ -99,10 +101,13 @@ def _fastest_on_cpu(
     if len(seconds) == 1:
         return next(iter(seconds))
     trial = copy.deepcopy(model).train()  # batch-norm statistics and gradients stay untouched
-    images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.int64)
-    state = torch.get_rng_state()
-    for _ in range(TRIALS):  # interleaved, since a machine's speed drifts; the first round warms up
+    shape = (min(batch, TRIAL_IMAGES), 3, size, size)
+    images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    state, begin = torch.get_rng_state(), time.perf_counter()
+    for round in range(TRIALS):  # each times all in turn, since a machine's speed drifts
+        if round > 1 and time.perf_counter() - begin > TRIAL_SECONDS:
+            break
         for name, count in seconds:
             torch.set_num_threads(count)
             start = time.perf_counter()

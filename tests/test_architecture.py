@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up: a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors", "files", "config", "events", "card", "data.catalog", "runs", "jobs", "charts", "recipes",
+    "errors", "files", "config", "events", "card", "data.catalog", "runs", "jobs", "charts",
+    "recipes",
     "preprocess", "data", "models", "optim", "machine", "train", "worker", "evaluate", "predict",
     "export", "serve", "cli", "ui", "pages",
 )  # fmt: skip

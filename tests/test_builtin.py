@@ -155,7 +155,7 @@ def test_without_network_the_sentence_says_how_to_go_on(home, nowhere, cifar):
 
     assert str(refusal.value) == (
         "CIFAR-10 could not be downloaded (Connection refused): retry when online, put the "
-        f"published archive at {home}/downloads/cifar-10-python.tar.gz, "
+        "published archive at home/downloads/cifar-10-python.tar.gz, "
         "or import a folder or ZIP of images."
     )
     assert catalog.names() == []

@@ -203,7 +203,8 @@ def _explained(name: str, error: Exception) -> DataError:
 
 def _no_way(name: str, why: str) -> DataError:
     files = list(_DOWNLOADS[name].files)
-    target = downloads() / files[0]
+    # As seen from beside the workspace: a page may be public, and its server's folders are not.
+    target = (downloads() / files[0]).relative_to(config.home().parent)
     place = str(target)
     if len(files) > 1:
         place = f"{target.parent}/ ({', '.join(Path(file).name for file in files)})"

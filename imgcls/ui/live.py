@@ -71,7 +71,7 @@ def _progress(
     if now.state == State.FINISHED:
         done = 1.0
     if now.state == State.QUEUED:
-        ahead = _waiting_before(run)
+        ahead = jobs.waiting_before(run)
         waiting = f", after {ahead} more in line" if ahead else ""
         text = f"Waits for the run on its device to end{waiting}."
     elif now.state == State.STARTING:
@@ -117,7 +117,8 @@ def _epoch_chart(epochs: list[Epoch], metric: str) -> None:
 def _started(started: Started | None) -> None:
     if started:
         st.caption(
-            f"{widgets.escape(started.device)}, {started.precision}, {started.threads} threads · "
+            f"{widgets.escape(started.device)}, {started.precision}, {started.threads} "
+            f"{'thread' if started.threads == 1 else 'threads'} · "
             f"{started.parameters:,} parameters · {started.train_images:,} images to train on, "
             f"{started.validation_images:,} to validate on"
         )
@@ -137,10 +138,3 @@ def log_end(run: Run) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-def _waiting_before(run: Run) -> int:
-    try:
-        return jobs.waiting_before(run)
-    except Exception:  # another run's directory may be damaged
-        return 0

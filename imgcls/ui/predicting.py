@@ -40,6 +40,7 @@ def chosen_pictures(run: Run) -> list[File]:
         f"PNG, JPEG or WebP, up to {LIMITS['bytes'] >> 20} MB each",
         type=["png", "jpg", "jpeg", "jfif", "webp"],
         accept_multiple_files=True,
+        max_upload_size=LIMITS["bytes"] >> 20,
         key="predict_upload",
     )
     if len(files) > MOST:
