@@ -213,7 +213,11 @@ class TrainConfig:
         "auto", "Machine", "Number format; auto measures which is faster here.", choices=PRECISIONS
     )
     threads: int = _setting(
-        0, "Machine", "CPU threads; 0 takes one per physical core.", low=0, high=256
+        0,
+        "Machine",
+        "CPU threads; 0 measures whether one or all cores are faster.",
+        low=0,
+        high=256,
     )
 
     def __post_init__(self) -> None:
@@ -299,7 +303,7 @@ def _checked(setting: Setting, value: Any) -> Any:
     name, kind = setting.name, setting.kind
     if kind is tuple:
         return _checked_phases(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 1e300:
         value = float(value)
     if type(value) is not kind:  # not isinstance: True is no number of epochs
         noun = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
@@ -308,17 +312,26 @@ def _checked(setting: Setting, value: Any) -> Any:
         raise ConfigError(f"{name} must be one of {', '.join(setting.choices)}, got {value!r}.")
     if isinstance(value, str) and len(value) > 500:
         raise ConfigError(f"{name} must be at most 500 characters, got {len(value)}.")
-    if isinstance(value, (int, float)) and setting.low is not None and setting.high is not None:
-        inside = math.isfinite(value) and setting.low <= value <= setting.high
-        if not inside:
-            raise ConfigError(f"{name} must be {setting.low:g} to {setting.high:g}, got {value:g}.")
+    if setting.low is not None and setting.high is not None:
+        _check_range(name, value, setting.low, setting.high)
     return value
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN is neither
+        raise ConfigError(f"{name} must be {low:g} to {high:g}, got {_short(value)}.")
+
+
+def _short(value: int | float) -> str:
+    """A number for a sentence, also one of four hundred digits."""
+    plain = isinstance(value, float) or abs(value) < 1e300  # else it does not fit a float
+    return f"{value:g}" if plain else f"{str(value)[:12]}…"
 
 
 def _checked_phases(value: Any) -> Phases:
     try:
         phases = tuple((epochs, float(rate)) for epochs, rate in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"phases must be pairs of epochs and learning rate, got {value!r}."
         ) from None
@@ -337,6 +350,12 @@ def _check_together(config: TrainConfig) -> None:
             raise ConfigError(
                 f"phases must add up to epochs: they hold {total}, epochs is {config.epochs}."
             )
+    rates = [rate for _, rate in config.phases]
+    if config.schedule == "phases" and config.peak_lr != max(rates):
+        raise ConfigError(
+            f"With schedule phases the rates stand in phases: set peak_lr to their highest, "
+            f"{max(rates):g}, or change phases; got {config.peak_lr:g}."
+        )
     if config.pretrained and config.stem != "imagenet":
         raise ConfigError(
             "pretrained needs stem imagenet: published weights fit no other first layer."

@@ -4,17 +4,29 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
     draft = path.with_name(f".{path.name}.draft")
-    write(draft)
-    fsync(draft)
-    os.replace(draft, path)
-    fsync(path.parent)
+    with dropping(draft):
+        write(draft)
+        fsync(draft)
+        os.replace(draft, path)
+        fsync(path.parent)
+
+
+@contextmanager
+def dropping(draft: Path) -> Iterator[None]:
+    """Remove `draft` if the block fails: a disk that is full must not stay so by our doing."""
+    try:
+        yield
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def lock(path: Path, patience: float = 0.5) -> int | None:

@@ -12,14 +12,13 @@ from pathlib import Path
 from imgcls import config, runs
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
-from imgcls.errors import ImgclsError, RunError
+from imgcls.errors import ConfigError, ImgclsError, RunError
 from imgcls.runs import Run
-
-START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
 
 
 def new(settings: TrainConfig, now: datetime) -> Run:
     """Create a run on a data set that is on disk, and start its worker."""
+    check_possible(settings)
     run = runs.create(settings, catalog.load(settings.dataset).fingerprint, now)
     start(run)
     return run
@@ -47,13 +46,26 @@ def start(run: Run) -> None:
             start_new_session=True,  # neither Ctrl-C nor the server's end reaches it
         )
     threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + runs.START_SECONDS
     while time.monotonic() < deadline and process.returncode is None:
         if run.worker_pid() == process.pid:
             return
         time.sleep(0.02)
     if process.returncode not in (None, 0):
         raise RunError(f"The worker of {run.id} ended at once: {_last_line(run)}")
+
+
+def check_possible(settings: TrainConfig) -> None:
+    """Raise where it can be told without torch that a run of these settings cannot begin."""
+    found = device_kind(TrainConfig())
+    if settings.device not in ("auto", "cpu", found):
+        raise ConfigError(
+            f"Device {settings.device} is not usable on this machine; choose auto"
+            f"{'' if found == 'cpu' else f', {found}'} or cpu."
+        )
+    if settings.weights and not Path(settings.weights).is_file():
+        raise ConfigError(f"There is no weights file {settings.weights}: correct weights.")
+    catalog.load(settings.dataset)
 
 
 def check_startable(run: Run) -> None:

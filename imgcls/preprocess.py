@@ -95,6 +95,8 @@ def open_picture(data: bytes, name: str) -> Picture:
         frames = getattr(image, "n_frames", 1)
         width, height, mode = *image.size, image.mode
         image.load()
+        if format == "JPEG" and _is_grey_filled(image, data):
+            raise _Refused(_TRUNCATED)
         turned = _upright(image)
         rgb, on_white = _rgb(turned)
     except _Refused as error:
@@ -157,6 +159,9 @@ def printable(name: str) -> str:
     return clean if len(clean) <= 120 else f"{clean[:60]}…{clean[-59:]}"
 
 
+_TRUNCATED = "the file is truncated; copy it again or get it anew and retry."
+
+
 class _Refused(Exception):
     """The part of the sentence that follows the file's name."""
 
@@ -208,8 +213,8 @@ def _check_whole(data: bytes, format: str) -> None:
     """Refuse what is cut short, which decoders would fill with grey, or has wrong checksums."""
     if format == "PNG":
         cut = b"IEND\xaeB`\x82" not in data
-    elif format == "JPEG":  # the last scan must end; 0xFF in a scan is never followed by these
-        cut = data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+    elif format == "JPEG":  # whether its scans are full only decoding tells: see _is_grey_filled
+        cut = _end_of_jpeg(data) is None
         if data.count(b"\xff\xda") > LIMITS["scans"]:
             raise _Refused(f"more than {LIMITS['scans']} scans in a JPEG; save it again and retry.")
     else:
@@ -217,9 +222,44 @@ def _check_whole(data: bytes, format: str) -> None:
         if not cut:
             _check_size(*_webp_size(data))  # Pillow allocates the canvas while opening
     if cut:
-        raise _Refused("the file is truncated; copy it again or get it anew and retry.")
+        raise _Refused(_TRUNCATED)
     if format == "PNG":  # loading skips the checksums of the pixel data
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
+
+
+def _end_of_jpeg(data: bytes) -> int | None:
+    """Where the end marker of a JPEG stands, segment by segment; None where it never comes."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:  # entropy-coded bytes, in which 0xFF is followed by 0 or a restart
+            at = data.find(b"\xff", at)
+            if at < 0:
+                return None
+        kind = data[at + 1] if at + 1 < len(data) else 0
+        if kind == 0xD9:
+            return at
+        if kind == 0xFF:
+            at += 1
+        elif kind in (0x00, 0x01, *range(0xD0, 0xD8)):
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return len(data) - 2 if data.endswith(b"\xff\xd9") else None
+
+
+def _is_grey_filled(image: Image.Image, data: bytes) -> bool:
+    """Whether scans end before the picture does, which libjpeg hides by filling it with grey.
+
+    The last pixel of such a picture is mid-grey. Where it is, the picture is decoded once more with
+    bytes added to the end of its last scan: a complete picture has no use for them.
+    """
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if not set(last if isinstance(last, tuple) else (last,)) <= {127, 128}:  # 127: inverted CMYK
+        return False
+    more = b"".join(b"\x55\xaa" * 32 + bytes((0xFF, 0xD0 + n)) for n in range(8))
+    probe = _OPENERS["JPEG"](io.BytesIO(data[: _end_of_jpeg(data)] + more * 4 + b"\xff\xd9"))
+    probe.load()
+    return probe.tobytes() != image.tobytes()
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -12,16 +12,21 @@
 This module imports neither torch nor streamlit.
 """
 
+import errno
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +38,7 @@ from imgcls.events import Ended, Epoch, Event, Queued, effective, from_line, to_
 
 ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
 KEPT_CHECKPOINTS = 2
+START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
 
 
 class State(StrEnum):
@@ -65,7 +71,7 @@ class Run:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """config.json: `settings`, `created` (ISO 8601), `dataset`, `fingerprint`, `imgcls`."""
+        """config.json: `settings`, `created` (ISO 8601), `fingerprint`, `versions`, `commit`."""
         try:
             facts: dict[str, Any] = json.loads((self.path / "config.json").read_text("utf-8"))
             TrainConfig.from_dict(facts["settings"])
@@ -110,16 +116,18 @@ class Run:
 
     def append(self, event: Event) -> None:
         """Add one event; raises RunError when the directory is gone, and never makes it anew."""
+        path = self.path / "events.jsonl"
         try:
-            handle = os.open(
-                self.path / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-            )
+            with open(path, "ab+", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                torn = size > 0 and file.read(1) != b"\n"  # by a crash in the middle of a line
+                line = ("\n" if torn else "") + to_line(event)
+                written = file.write(line.encode())
         except FileNotFoundError:
             raise RunError(f"Run {self.id} was deleted while it trained.") from None
-        try:
-            os.write(handle, to_line(event).encode())
-        finally:
-            os.close(handle)
+        if written != len(line.encode()):
+            raise OSError(errno.ENOSPC, "No space left for an event")
 
     def last_event(self) -> Event | None:
         """The newest whole event, from the end of the file alone."""
@@ -162,7 +170,16 @@ class Run:
             if isinstance(last, Queued):
                 return State.QUEUED
             return State.STARTING if last is None or isinstance(last, Ended) else State.RUNNING
-        return State(last.state) if isinstance(last, Ended) else State.INTERRUPTED
+        if isinstance(last, Ended):
+            return State(last.state)
+        return State.STARTING if last is None and self._is_new() else State.INTERRUPTED
+
+    def _is_new(self) -> bool:
+        """Whether the worker may still be on its way to its first word."""
+        try:
+            return time.time() - (self.path / "config.json").stat().st_mtime < START_SECONDS
+        except OSError:
+            return False
 
     @property
     def stop_requested(self) -> bool:
@@ -188,10 +205,11 @@ class Run:
         folder = self.path / "checkpoint"
         folder.mkdir(exist_ok=True)
         draft = folder / "draft.pt"
-        write(draft)
-        files.fsync(draft)
-        new = folder / f"step-{step:09d}.{files.sha256(draft)}.pt"
-        os.replace(draft, new)
+        with files.dropping(draft):
+            write(draft)
+            files.fsync(draft)
+            new = folder / f"step-{step:09d}.{files.sha256(draft)}.pt"
+            os.replace(draft, new)
         files.fsync(folder)
         others = [path for path in self.checkpoints() if path != new]
         for old in others:
@@ -214,7 +232,7 @@ class Run:
 
     def delete(self) -> None:
         """Remove the directory; raises RunError while the run trains."""
-        if self.alive():
+        if self.state().alive:
             raise RunError(f"Run {self.id} is training: stop it before you delete it.")
         trash = self.path.with_name(f".{self.id}")
         try:
@@ -240,11 +258,24 @@ def create(settings: TrainConfig, fingerprint: str, now: datetime) -> Run:
         "settings": settings.to_dict(),
         "created": now.isoformat(timespec="seconds"),
         "fingerprint": fingerprint,
-        "imgcls": imgcls.__version__,
+        "versions": {"imgcls": imgcls.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+        "commit": _commit(),
     }
     (draft / "config.json").write_text(config.dumps(facts), encoding="utf-8")
     draft.rename(run.path)
     return run
+
+
+def _commit() -> str:
+    """The commit of the code that runs, `-dirty` where files differ; empty outside a clone."""
+    here = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.strip()
 
 
 def get(run_id: str) -> Run:

@@ -23,7 +23,7 @@ from imgcls.errors import ImgclsError
 from imgcls.events import Epoch, Step, Validating
 
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
-VALIDATION_BATCH = 1000  # images
+VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
 class Diverged(ImgclsError):
@@ -227,14 +227,15 @@ def validate(state: State, split: Split) -> Generator[Validating, None, tuple[fl
     """
     sums, since = torch.zeros(2, device=state.device), time.perf_counter()
     state.model.eval()
-    for start in range(0, len(split), VALIDATION_BATCH):
-        rows = slice(start, start + VALIDATION_BATCH)
+    batch = max(1, VALIDATION_PIXELS // split.images[0, :, :, 0].numel())
+    for start in range(0, len(split), batch):
+        rows = slice(start, start + batch)
         with torch.inference_mode(), state.autocast():
             logits = state.model(normalize(split.images[rows], state.mean, state.std)).float()
             loss = F.cross_entropy(logits, split.labels[rows], reduction="sum")
             correct = (logits.argmax(1) == split.labels[rows]).sum()
             sums += torch.stack((loss, correct.float()))
-        if time.perf_counter() - since > 2 * REPORT_SECONDS:
+        if time.perf_counter() - since > REPORT_SECONDS:
             since = time.perf_counter()
             yield Validating(done=min(rows.stop, len(split)), total=len(split))
     loss_sum, correct_sum = sums.tolist()

@@ -7,6 +7,7 @@ torch in memory, and goes on from the newest sound checkpoint if there is one.
 """
 
 import errno
+import os
 import signal
 import sys
 import time
@@ -59,7 +60,7 @@ def main(run_id: str) -> int:
 
 def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     kind = jobs.device_kind(run.config)
-    held = runs.hold_device(kind)
+    held = None if jobs.waiting_before(run) else runs.hold_device(kind)
     if held is None:
         run.append(Queued(time=time.time(), device=kind))
     while held is None:
@@ -81,7 +82,7 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
 
     settings = run.config
     dataset = catalog.load(settings.dataset)
-    if dataset.fingerprint != run.facts["fingerprint"]:
+    if catalog.measured_fingerprint(dataset) != run.facts["fingerprint"]:
         raise RunError(
             f"Data set {dataset.name} is not the one that this run began with: start a new run."
         )
@@ -91,8 +92,11 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     torch.manual_seed(train.mix("weights", settings.seed, 0))
     model = models.build(settings, len(dataset.classes), dataset.size, fetch=saved is None)
     model.to(device=device).to(memory_format=torch.channels_last)
-    if saved:  # other threads or another number format would add up in another order
-        precision, threads = saved["state"]["precision"], saved["threads"]
+    first = next((e for e in run.events() if isinstance(e, Started)), None)
+    if first and first.device == machine.describe(
+        device
+    ):  # other threads or another number format would add up in another order
+        precision, threads = first.precision, first.threads
     else:
         precision, threads = machine.choose(settings, device, model, dataset.size)
     torch.set_num_threads(threads)
@@ -116,7 +120,7 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
         )
     )
     if saved:
-        state.load_state_dict(saved["state"])
+        state.load_state_dict(saved)
         run.append(Resumed(step=state.step, epochs=state.epochs, note=note))
     elif _step(run):
         run.append(Resumed(step=0, epochs=0, note=note))
@@ -140,8 +144,7 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
 
     def save_checkpoint() -> None:
         if train.is_finite(model):
-            contents = {"state": state.state_dict(), "threads": threads}
-            run.save_checkpoint(state.step, lambda path: torch.save(contents, path))
+            run.save_checkpoint(state.step, lambda path: torch.save(state.state_dict(), path))
 
     last_save = time.monotonic()
     for event in train.fit(state, train_split, validation):
@@ -174,7 +177,7 @@ def _newest_checkpoint(run: Run) -> tuple[dict[str, Any] | None, str]:
     if not sound:
         return None, "Every checkpoint is damaged; training starts again." if found else ""
     saved: dict[str, Any] = torch.load(sound[0], map_location="cpu", weights_only=True)
-    wanted, step = runs.checkpoint_step(found[0]), saved["state"]["step"]
+    wanted, step = runs.checkpoint_step(found[0]), saved["step"]
     if found[0] == sound[0]:
         return saved, ""
     return saved, (
@@ -191,7 +194,9 @@ def _step(run: Run) -> int:
 def _plain(error: Exception, run: Run) -> str:
     """What went wrong, and what to do, in one sentence."""
     text = str(error).splitlines()[0] if str(error) else ""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # torch and safetensors have words of their own for it.
+    full = ("No space left", "os error 28", "unexpected pos")
+    if getattr(error, "errno", None) == errno.ENOSPC or any(word in text for word in full):
         return "The disk is full: free some space and resume."
     if isinstance(error, MemoryError) or "memory" in text.lower():
         return f"Out of memory: try a batch size below {run.config.batch_size}."
@@ -199,4 +204,6 @@ def _plain(error: Exception, run: Run) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    status = main(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(status)  # unloading torch takes seconds in which the locks would still be held

@@ -12,6 +12,8 @@ from imgcls.errors import ConfigError
     [
         ("epochs", 0, "epochs must be 1 to 500, got 0."),
         ("epochs", 10**9, "epochs must be 1 to 500, got 1e+09."),
+        ("epochs", 10**400, "epochs must be 1 to 500, got 100000000000…."),
+        ("peak_lr", 10**400, "peak_lr must be a number, got 1000000"),
         ("epochs", 2.5, "epochs must be a whole number, got 2.5."),
         ("epochs", True, "epochs must be a whole number, got True."),
         ("batch_size", "abc", "batch_size must be a whole number, got 'abc'."),
@@ -35,6 +37,10 @@ def test_a_setting_out_of_its_limits_is_refused_with_its_value(name, value, mess
     ("values", "message"),
     [
         ({"schedule": "phases", "phases": ((3, 0.1),), "epochs": 4}, "add up"),
+        (
+            {"schedule": "phases", "phases": ((3, 0.2),), "epochs": 3},
+            "set peak_lr to their highest",
+        ),
         ({"pretrained": True}, "needs stem imagenet"),
         ({"freeze": True}, "needs pretrained"),
         ({"weights": "a.pth"}, "set pretrained"),
@@ -48,7 +54,7 @@ def test_settings_that_contradict_are_refused(values, message):
 
 
 def test_a_config_survives_json():
-    before = TrainConfig(schedule="phases", phases=((2, 0.1), (1, 0.01)), epochs=3)
+    before = TrainConfig(schedule="phases", phases=((2, 0.1), (1, 0.01)), epochs=3, peak_lr=0.1)
 
     assert TrainConfig.from_dict(before.to_dict()) == before
 

@@ -722,3 +722,28 @@ def test_the_processes_that_decode_import_neither_torch_nor_pandas():
     )
 
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_an_archive_without_files_says_that_it_is_empty(home, tmp_path):
+    path = tmp_path / "none.zip"
+    zipfile.ZipFile(path, "w").close()
+
+    with pytest.raises(DataError, match=r"none\.zip: the archive is empty"):
+        import_source(path, "none")
+
+
+def test_an_end_record_faked_in_the_comment_is_not_believed(home, tmp_path):
+    path = tmp_path / "fake.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = b"PK\5\6" + bytes(18)
+
+    with pytest.raises(DataError, match=r"fake\.zip: "):
+        import_source(path, "fake")
+
+
+@pytest.mark.parametrize("header", ['"filename,label"', 'filename,label"', '"filename', ","])
+def test_a_header_that_quotes_amiss_is_shown(home, tmp_path, header):
+    (tmp_path / "labels.csv").write_text(f"{header}\na.png,x\n")
+
+    with pytest.raises(DataError, match=r"labels\.csv, row 1: must be the header"):
+        import_source(tmp_path / "labels.csv", "quoted")

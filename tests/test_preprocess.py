@@ -418,3 +418,30 @@ def test_the_module_needs_no_torch():
     program = "import sys, imgcls.preprocess; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], env=os.environ).returncode == 0
+
+
+def shaded_jpeg(**how):
+    y, x = np.mgrid[:256, :256]
+    file = io.BytesIO()
+    pixels = np.stack([x, y, (x + y) // 2], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("share", range(10, 100, 10))
+@pytest.mark.parametrize("how", [{}, {"subsampling": 0}, {"restart_marker_blocks": 3}])
+def test_a_jpeg_cut_short_and_closed_again_is_never_filled_with_grey(how, share):
+    data = shaded_jpeg(**how)
+
+    with pytest.raises(DataError, match="truncated|damaged"):
+        open_picture(data[: len(data) * share // 100] + b"\xff\xd9", "cut.jpg")
+
+
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
+def test_a_whole_jpeg_is_taken_whatever_follows_it_and_however_grey_it_is(how):
+    grey = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(grey, "JPEG", **how)
+
+    assert open_picture(grey.getvalue(), "grey.jpg").width == 64
+    followed = shaded_jpeg(**how) + b"TRAILER\xff\xda\0"
+    assert open_picture(followed, "more.jpg").width == 256

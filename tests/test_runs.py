@@ -42,7 +42,9 @@ def epoch(n, at, accuracy=0.5):
 
 @pytest.fixture
 def run(home):
-    return runs.create(TrainConfig(recipe="quick", model="net"), "abc", NOW)
+    made = runs.create(TrainConfig(recipe="quick", model="net"), "abc", NOW)
+    os.utime(made.path / "config.json", (0, 0))  # its worker has had its time to start
+    return made
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,39 @@ def test_a_run_is_alive_while_its_lock_is_held(run):
     assert (run.alive(), run.state(), run.worker_pid()) == (True, State.STARTING, os.getpid())
     os.close(handle)
     assert not run.alive()
+
+
+def test_a_run_just_made_is_starting_and_not_deleted_under_its_worker(home):
+    run = runs.create(TrainConfig(), "abc", NOW)
+
+    assert run.state() == State.STARTING
+    with pytest.raises(RunError, match="stop it before you delete it"):
+        run.delete()
+
+
+def test_an_event_after_a_torn_line_is_a_line_of_its_own(run):
+    run.append(step(1))
+    path = run.path / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+
+    run.append(step(2))
+
+    assert run.events() == [step(2)]
+
+
+def test_config_json_tells_versions_and_commit(run):
+    assert run.facts["versions"].keys() == {"imgcls", "python", "torch", "torchvision", "numpy"}
+    assert isinstance(run.facts["commit"], str)
+
+
+def test_a_failed_checkpoint_leaves_no_draft_behind(run):
+    def full_disk(path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        run.save_checkpoint(1, full_disk)
+    assert list((run.path / "checkpoint").iterdir()) == []
 
 
 def test_a_lock_has_one_holder(run):

@@ -1,5 +1,6 @@
 """The life of a run in real processes: killed, stopped, raced for, queued, damaged, deleted."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -13,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imgcls import jobs, runs
+from imgcls import events, jobs, runs
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.errors import RunError
-from imgcls.events import Ended, Epoch, Queued, Resumed, Step
+from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
 from imgcls.runs import State
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -86,7 +87,7 @@ def steps(run):
 
 def outcome(run):
     """What must not depend on interruptions: last checkpoint, model, and what epochs reported."""
-    saved = torch.load(run.sound_checkpoints()[0], weights_only=True)["state"]
+    saved = torch.load(run.sound_checkpoints()[0], weights_only=True)
     saved.pop("seconds")
     epochs = [
         (e.epoch, e.step, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.best)
@@ -197,13 +198,51 @@ def test_a_run_deleted_while_it_trains_ends_its_worker_and_stays_deleted(make, s
 
 def test_data_that_changed_between_stop_and_resume_is_refused(make, spawn, home):
     run = make()
-    dataset = home / "datasets/tiny/dataset.json"
-    dataset.write_text(dataset.read_text().replace(run.facts["fingerprint"], "another"))
+    images = home / "datasets/tiny/train.images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"\x07")
 
     assert spawn(run).wait() == 1
 
     assert run.state() == State.FAILED
     assert "is not the one that this run began with" in runs.summary(run)["reason"]
+
+
+def test_a_run_killed_before_its_first_checkpoint_keeps_its_number_format(make, spawn):
+    run = make(precision="auto", threads=0, model="softmax", epochs=400)
+    code = EAGER.replace("= 0", "= 1e9")  # neither events nor checkpoints in between
+    process = subprocess.Popen([sys.executable, "-c", code, run.id], cwd=REPOSITORY)
+    until(lambda: any(isinstance(e, Started) for e in run.events()), "the start")
+    process.kill()
+    process.wait()
+    said = [e for e in run.events() if isinstance(e, Started)]
+    other = dataclasses.replace(said[0], precision="bf16", threads=1)
+    (run.path / "events.jsonl").write_text(events.to_line(other))
+
+    process = spawn(run)
+    until(lambda: len([e for e in run.events() if isinstance(e, Started)]) == 2, "a start")
+    process.kill()
+
+    again = [e for e in run.events() if isinstance(e, Started)][1]
+    assert (again.precision, again.threads) == ("bf16", 1)
+
+
+def test_a_full_disk_fails_in_one_sentence_and_keeps_the_last_checkpoint(make, spawn):
+    run = make(epochs=200)
+    process = spawn(run)
+    until(lambda: steps(run) >= 3, "step 3")
+    process.kill()
+    process.wait()
+    before = run.sound_checkpoints()
+    # A file may not grow beyond this: events fit, a checkpoint (25 MB) does not.
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))\n"
+    command = [sys.executable, "-c", limited + EAGER, run.id]
+
+    assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 1
+
+    assert run.state() == State.FAILED
+    assert run.sound_checkpoints() == before
+    assert [p.name for p in (run.path / "checkpoint").iterdir() if "draft" in p.name] == []
 
 
 def test_a_run_that_diverges_says_so_and_keeps_finite_checkpoints_only(make, spawn):
@@ -214,7 +253,7 @@ def test_a_run_that_diverges_says_so_and_keeps_finite_checkpoints_only(make, spa
     assert run.state() == State.DIVERGED
     assert "lower the learning rate" in runs.summary(run)["reason"]
     for path in run.sound_checkpoints():
-        model = torch.load(path, weights_only=True)["state"]["model"]
+        model = torch.load(path, weights_only=True)["model"]
         assert all(value.isfinite().all() for value in model.values())
 
 

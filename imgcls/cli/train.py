@@ -45,6 +45,7 @@ def train(
     each = [{**changes, "seed": n} for n in range(seeds)] if seeds else [changes]
     # All are made before the first is trained: a wrong setting is told at once.
     settings = [recipe_book.config_for(recipe, name, **changed) for changed in each]
+    jobs.check_possible(settings[0])
     if detach:
         done = [jobs.new(one, datetime.now()) for one in settings]
     else:

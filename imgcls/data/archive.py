@@ -60,6 +60,8 @@ def read_directory(path: Path, limits: Mapping[str, int] = LIMITS) -> list[Entry
         raise _damaged(shown) from None
     if len(infos) != declared:
         raise _damaged(shown)
+    if not infos:
+        raise DataError(f"{shown}: the archive is empty; make it again with the images inside.")
     total = sum(info.file_size for info in infos)
     if total > limits["unpacked_bytes"]:
         raise DataError(
@@ -106,6 +108,9 @@ def _check_directory(
     file.seek(tail_start)
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
+    # The end record is the last thing but its own comment, in which another could be faked.
+    while at >= 0 and tail[at + 20 : at + 22] != (len(tail) - at - 22).to_bytes(2, "little"):
+        at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0 or len(tail) - at < 22:
         raise _damaged(shown)
     disk, first_disk, here, entries, length, start = struct.unpack_from("<4H2L", tail, at + 4)

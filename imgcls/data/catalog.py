@@ -12,11 +12,14 @@ where <split> is train, test and, if the source had one of its own, validation. 
 imports neither torch nor streamlit; arrays are memory-mapped.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,11 +28,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls import config
+from imgcls import config, files
 from imgcls.errors import DataError
 
 BUILT_IN = ("digits", "cifar10", "cifar100", "mnist")  # fetched by imgcls.data.builtin
 SPLITS = ("train", "validation", "test")
+SWEEP_SECONDS = 60.0  # how old the draft of a dead import is at least when it is removed
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 IMAGE_COLUMNS = (
     "split", "index", "file", "class", "bytes", "width", "height", "mode", "format", "sha256",
@@ -131,6 +135,14 @@ def split_indices(labels: Labels, share: float, seed: int) -> tuple[Labels, Labe
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
+def measured_fingerprint(dataset: Dataset) -> str:
+    """The fingerprint of what lies on disk now: a third of a second for CIFAR-10."""
+    digest = hashlib.sha256("\0".join(dataset.classes).encode())
+    for split in dataset.splits:
+        _add_split(digest, split, *arrays(dataset.name, split))
+    return digest.hexdigest()
+
+
 def select(name: str, split: str, share: float, seed: int) -> tuple[Images, Labels, Labels]:
     """What training and evaluation mean by a split: images, labels, and the rows to take.
 
@@ -165,9 +177,12 @@ def publishing(name: str) -> Iterator[Path]:
             f"A data set named {name!r} exists: choose another name or delete it first."
         )
     root().mkdir(parents=True, exist_ok=True)
+    _sweep()
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+    held = files.lock(draft / ".lock")  # alive means locked: see _sweep
     try:
         yield draft
+        (draft / ".lock").unlink()
         draft.rename(target)
     except OSError:  # ENOTEMPTY, which is no FileExistsError, where another import was first
         if not target.exists():
@@ -177,6 +192,17 @@ def publishing(name: str) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _sweep() -> None:
+    """Remove drafts of imports that were killed; a young one may be about to take its lock."""
+    for draft in root().glob(".*-*"):
+        with contextlib.suppress(OSError):
+            old = time.time() - draft.stat().st_mtime > SWEEP_SECONDS
+            if old and not files.is_locked(draft / ".lock"):
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def write(
@@ -201,9 +227,7 @@ def write(
             file = draft / f"{split}.{kind}.npy"
             if not file.exists():
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-            digest.update(f"{split}.{kind}".encode())
-            for start in range(0, len(array), 512):
-                digest.update(np.ascontiguousarray(array[start : start + 512]).tobytes())
+        _add_split(digest, split, images, labels)
         counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
     mean, std = channel_statistics(splits["train"][0])
     dataset = Dataset(
@@ -221,6 +245,13 @@ def write(
     )
     (draft / "dataset.json").write_text(config.dumps(asdict(dataset)), encoding="utf-8")
     return dataset
+
+
+def _add_split(digest: "hashlib._Hash", split: str, images: Images, labels: Labels) -> None:
+    for kind, array in (("images", images), ("labels", labels)):
+        digest.update(f"{split}.{kind}".encode())
+        for start in range(0, len(array), 512):
+            digest.update(np.ascontiguousarray(array[start : start + 512]).tobytes())
 
 
 def channel_statistics(

@@ -9,6 +9,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 from imgcls.data.sources import Item, Place, class_name, split_of
@@ -28,11 +29,11 @@ def read_labels(
     column every image is train. Raises DataError naming the row for anything else.
     """
     rows = _rows(data, shown)
-    header = [cell.strip().casefold() for cell in rows[0]]
+    header = _names(rows[0])
     file_at, label_at = header.index("filename"), header.index("label")
     split_at = header.index("split") if "split" in header else None
     taken: dict[str, tuple[int, Item]] = {}
-    spellings: dict[float | str, tuple[int, str]] = {}
+    spellings: dict[Decimal | str, tuple[int, str]] = {}
     repeated = 0
     for number, row in enumerate(rows[1:], start=2):
         says = f"{shown}, row {number}:"
@@ -113,9 +114,10 @@ def _rows(data: bytes, shown: str) -> list[list[str]]:
         raise DataError(
             f"{shown}, row {row}: is not UTF-8 text; save the table as UTF-8 and retry."
         ) from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     first_line = text.split("\n", 1)[0]
     for delimiter in ",;\t":
-        names = [cell.strip().strip('"').casefold() for cell in first_line.split(delimiter)]
+        names = _header(first_line, delimiter)
         if names.count("filename") == 1 and names.count("label") == 1 and names.count("split") < 2:
             break
     else:
@@ -131,10 +133,21 @@ def _rows(data: bytes, shown: str) -> list[list[str]]:
     return rows
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    try:
+        return _names(next(csv.reader([line], delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return []
+
+
+def _names(cells: list[str]) -> list[str]:
+    return [cell.strip().casefold() for cell in cells]
+
+
 def _clean_path(cell: str) -> str:
     text = unicodedata.normalize("NFC", cell.strip().replace("\\", "/"))
     return PurePosixPath(text).as_posix()
 
 
-def _as_number(label: str) -> float | str:
-    return float(label) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", label) else label
+def _as_number(label: str) -> Decimal | str:
+    return Decimal(label) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", label) else label

@@ -5,6 +5,7 @@ with a table of labels. Nothing is decoded here.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -124,10 +125,14 @@ def split_of(name: str) -> str | None:
     return SPLIT_NAMES.get(name.strip().casefold())
 
 
+_TURNS_TEXT = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # bidirectional controls
+
+
 def class_name(name: str) -> str:
     """The name in its one Unicode form; raises DataError for one that cannot be shown."""
     clean = unicodedata.normalize("NFC", name).strip()
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in clean) or not clean:
+    hidden = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in clean)
+    if hidden or _TURNS_TEXT.search(clean) or not clean:
         raise DataError(
             f"Class {printable(name)!r} has a name that cannot be shown; rename it and retry."
         )
