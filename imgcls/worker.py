@@ -6,6 +6,7 @@ Started by imgcls.jobs. It holds the run's lock as long as it lives, waits for i
 torch in memory, and goes on from the newest sound checkpoint if there is one.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -47,13 +48,13 @@ def main(run_id: str) -> int:
         diverged = type(error).__name__ == "Diverged"  # its module would import torch
         state, step, reason = ("diverged" if diverged else "failed"), _step(run), str(error)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may be what has no room
+            traceback.print_exc()
         state, step, reason = "failed", _step(run), _plain(error, run)
-    print(f"{state}: {reason}", flush=True)
-    try:
+    with contextlib.suppress(RunError, OSError):  # deleted, or a full disk: then the log tells
         run.append(Ended(time=time.time(), state=state, step=step, reason=reason))
-    except (RunError, OSError) as error:  # deleted, or the disk is full: only the log can tell
-        print(f"The end could not be written: {error}", flush=True)
+    with contextlib.suppress(OSError):
+        _log(f"{state}: {reason}")
     run.clear_stop()
     return 0 if state in ("finished", "stopped") else 1
 
@@ -62,6 +63,7 @@ def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, st
     kind = jobs.device_kind(run.config)
     held = None if jobs.waiting_before(run) else runs.hold_device(kind)
     if held is None:
+        _log(f"waits for {kind}: another run trains on it")
         run.append(Queued(time=time.time(), device=kind))
     while held is None:
         if stopping():
@@ -119,8 +121,14 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
             versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
         )
     )
+    _log(
+        f"{settings.recipe} on {dataset.name}: {len(train_split):,} images to train on, "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters; {machine.describe(device)}, "
+        f"{precision}, {threads} threads, torch {torch.__version__}"
+    )
     if saved:
         state.load_state_dict(saved)
+        _log(f"goes on from step {state.step:,}. {note}".rstrip())
         run.append(Resumed(step=state.step, epochs=state.epochs, note=note))
     elif _step(run):
         run.append(Resumed(step=0, epochs=0, note=note))
@@ -145,12 +153,17 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     def save_checkpoint() -> None:
         if train.is_finite(model):
             run.save_checkpoint(state.step, lambda path: torch.save(state.state_dict(), path))
+            _log(f"checkpoint at step {state.step:,}")
+        else:
+            _log(f"no checkpoint at step {state.step:,}: a weight is not finite")
 
     last_save = time.monotonic()
     for event in train.fit(state, train_split, validation):
         if isinstance(event, Epoch) and event.best:
             save_model(event)
         run.append(event)
+        if isinstance(event, Epoch):
+            _log(_told(event, settings.epochs))
         age = time.monotonic() - last_save
         stop = stopping()
         limit = EPOCH_CHECKPOINT_SECONDS if isinstance(event, Epoch) else CHECKPOINT_SECONDS
@@ -167,6 +180,18 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     else:
         reason = "All epochs done."
     return "finished", state.step, reason
+
+
+def _log(text: str) -> None:
+    """One line for log.txt, which is where this process's output goes."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def _told(event: Epoch, epochs: int) -> str:
+    text = f"epoch {event.epoch} of {epochs}: training loss {event.train_loss:.4f}"
+    if event.val_loss is not None and event.val_accuracy is not None:
+        text += f", validation loss {event.val_loss:.4f}, accuracy {event.val_accuracy:.2%}"
+    return text + (", kept as the model" if event.best else "")
 
 
 def _newest_checkpoint(run: Run) -> tuple[dict[str, Any] | None, str]:

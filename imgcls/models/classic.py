@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torch.nn as nn
@@ -66,9 +65,11 @@ def _published_state(published: Any, local: str) -> dict[str, Any]:
         return state
     try:
         downloaded: dict[str, Any] = published.get_state_dict(check_hash=True, progress=False)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
+        cause = getattr(error, "reason", error)  # what URLError is about
+        reason = getattr(cause, "strerror", None) or cause
         raise ModelError(
-            f"The pretrained weights could not be downloaded ({error}): go online and retry, or "
+            f"The pretrained weights could not be downloaded ({reason}): go online and retry, or "
             f"set weights to a local copy of {published.url.rsplit('/', 1)[-1]}."
         ) from None
     return downloaded
