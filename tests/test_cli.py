@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls import cli, models, recipes, runs
+from imgcls import budget, cli, models, recipes, runs
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.events import Ended, Epoch
@@ -216,6 +216,21 @@ def test_from_training_to_a_prediction(answer, tiny_dataset, tmp_path):
     assert sum(map(sum, judged["confusion"])) == 30
     assert told["model"] == trained["run"]
     assert len(told["predictions"][0]["top"]) == 2
+
+
+def test_a_time_budget_becomes_a_number_of_epochs_that_is_kept(answer, tiny_dataset, monkeypatch):
+    monkeypatch.setattr(budget, "MEASURE_SECONDS", 0.2)
+
+    trained = answer("train", *FAST, "--minutes", 0.1, "--set", "batch_size=16")
+
+    settings = answer("runs", "show", "latest")["settings"]
+    assert trained["state"] == "finished"
+    assert 1 <= settings["epochs"] == trained["epochs"]
+    assert settings["precision"] != "auto"
+
+
+def test_a_time_budget_and_epochs_contradict(call, tiny_dataset):
+    assert call("train", *FAST, "--minutes", 1, "--epochs", 2)[0] == 2
 
 
 def test_ctrl_c_stops_cleanly_and_resume_finishes(answer, tiny_dataset):

@@ -1,6 +1,7 @@
 """train and recipes."""
 
 import statistics
+import sys
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -32,6 +33,10 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(help="Train so many runs, seeds 0 to N-1.", min=1, max=1000)
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="As many epochs as fit, after a short measurement.", min=0.1, max=1e5),
+    ] = None,
     set_: Set = None,
     detach: Detach = False,
     json: show.Json = False,
@@ -46,6 +51,13 @@ def train(
     # All are made before the first is trained: a wrong setting is told at once.
     settings = [recipe_book.config_for(recipe, name, **changed) for changed in each]
     jobs.check_possible(settings[0])
+    if minutes is not None:
+        if epochs is not None:
+            raise typer.BadParameter("give --epochs or --minutes, not both.")
+        fixed = _within(settings[0], minutes)
+        settings = [
+            recipe_book.config_for(recipe, name, **{**changed, **fixed}) for changed in each
+        ]
     if detach:
         done = [jobs.new(one, datetime.now()) for one in settings]
     else:
@@ -121,6 +133,15 @@ def _one_after_the_other(settings: list[TrainConfig]) -> list[Run]:
             if got or run.state() != State.FINISHED:
                 break
     return done
+
+
+def _within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
+    from imgcls import budget  # brings torch
+
+    print(f"Measuring how long an epoch of {settings.recipe} takes here…", file=sys.stderr)
+    fixed = budget.within(settings, minutes)
+    print(f"{fixed['epochs']} epochs fit into {minutes:g} minutes.", file=sys.stderr)
+    return fixed
 
 
 def _default_dataset() -> str:
