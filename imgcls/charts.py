@@ -111,7 +111,7 @@ def epoch_curves(events: Iterable[Event], metric: str = "accuracy", height: int 
             mode="markers", hoverinfo="skip",
             marker={"size": 12, "symbol": "circle-open", "color": VALIDATION, "line": {"width": 2}},
         )  # fmt: skip
-    drawn.update_xaxes(title_text="epoch", tickformat="d", rangemode="tozero")
+    _epoch_axis(drawn, max(x, default=1))
     drawn.update_yaxes(tickformat=_axis(metric))
     return drawn
 
@@ -134,7 +134,7 @@ def compare_runs(
             },
             hovertemplate=_value(metric),
         )  # fmt: skip
-    drawn.update_xaxes(title_text="epoch", tickformat="d", rangemode="tozero")
+    _epoch_axis(drawn, max((max(line.x, default=1) for line in drawn.data), default=1))
     drawn.update_yaxes(tickformat=_axis(metric))
     drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.22, "yanchor": "top"})
     return drawn
@@ -183,10 +183,15 @@ def pixel_counts(counts: NDArray[np.int64], height: int = 200) -> go.Figure:
 
 
 def confusion(
-    matrix: NDArray[Any], classes: Sequence[str], shares: bool, dark: bool = False
+    matrix: NDArray[Any],
+    classes: Sequence[str],
+    shares: bool,
+    dark: bool = False,
+    marked: tuple[int, int] | None = None,
 ) -> go.Figure:
     """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
 
+    An outline stands around the cell `marked`, (true, predicted).
     A heatmap gives no clicks, so an invisible square stands on each cell: its `y` is the index of
     the true class, its `x` that of the predicted one; `customdata` is [true, predicted, count].
     """
@@ -225,9 +230,16 @@ def confusion(
         ],
         hoverinfo="text",
         marker={"symbol": "square", "size": side - 2, "opacity": 0, "color": GREY},
-        selected={"marker": {"opacity": 0.45}},
-        unselected={"marker": {"opacity": 0}, "textfont": {"color": ink}},
+        # A click must change nothing: `marked` tells which cell is meant.
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
     )  # fmt: skip
+    if marked is not None:
+        t, p = marked
+        drawn.add_shape(
+            type="rect", x0=p - 0.5, x1=p + 0.5, y0=t - 0.5, y1=t + 0.5,
+            line={"color": ink, "width": 2.5},
+        )  # fmt: skip
     ticks = {"tickvals": list(range(n)), "ticktext": names, "showgrid": False, "fixedrange": True}
     drawn.update_xaxes(title_text="predicted", side="top", range=[-0.5, n - 0.5], **ticks)
     drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **ticks)
@@ -263,6 +275,13 @@ def number(value: object) -> float:
     """A number to draw; what is none becomes a gap."""
     sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)
     return float(value) if sound else math.nan  # type: ignore[arg-type]
+
+
+def _epoch_axis(drawn: go.Figure, last: int) -> None:
+    """An axis of whole epochs from 0 to about `last`; left alone, a short one would have halves."""
+    magnitude = 10 ** max(0, len(str(last)) - 2)
+    step = next(n * magnitude for n in (1, 2, 5, 10) if last <= 10 * n * magnitude)
+    drawn.update_xaxes(title_text="epoch", tickformat="d", rangemode="tozero", tick0=0, dtick=step)
 
 
 def _axis(metric: str) -> str:

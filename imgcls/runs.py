@@ -232,7 +232,8 @@ class Run:
 
     def delete(self) -> None:
         """Remove the directory; raises RunError while the run trains."""
-        if self.state().alive:
+        starting = self._is_new() and not (self.path / "events.jsonl").exists()
+        if self.alive() or starting:
             raise RunError(f"Run {self.id} is training: stop it before you delete it.")
         trash = self.path.with_name(f".{self.id}")
         try:

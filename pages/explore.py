@@ -29,10 +29,10 @@ def look() -> None:
             adding.add_data()
         return
     with right:
+        st.session_state.setdefault(adding.SECTION, sections[0])
         section = st.segmented_control(
-            "Section", sections, default=sections[0], key="explore_section",
-            label_visibility="collapsed",
-        )  # fmt: skip
+            "Section", sections, key=adding.SECTION, label_visibility="collapsed"
+        )
     if section == ADD:
         if not busy:
             adding.add_data()

@@ -45,7 +45,8 @@ if dataset is None:
     st.stop()
 
 about = recipes.RECIPES[recipe]
-st.caption(f"{widgets.escape(about.expected)} {widgets.escape(about.source)}")
+hoped = f"On CIFAR-10: {about.expected[0].lower()}{about.expected[1:]}"
+st.caption(f"{widgets.escape(hoped)} {widgets.escape(about.source)}")
 problem = st.empty()
 config = None
 try:

@@ -104,6 +104,30 @@ def test_a_confusion_matrix_carries_indices_and_counts_for_each_click():
     assert cells["text"] == ["83.3%", "16.7%", "22.2%", "77.8%"]
 
 
+def test_the_cell_that_is_meant_is_outlined_and_a_click_changes_no_colour():
+    matrix = np.array([[5, 1], [2, 7]])
+
+    plain, marked = (
+        spec(charts.confusion(matrix, ["cat", "dog"], False, marked=cell))
+        for cell in (None, (1, 0))
+    )
+
+    assert "shapes" not in plain["layout"]
+    (outline,) = marked["layout"]["shapes"]
+    assert [outline[edge] for edge in ("x0", "x1", "y0", "y1")] == [-0.5, 0.5, 0.5, 1.5]
+    cells = marked["data"][-1]
+    assert cells["selected"] == cells["unselected"] == {"marker": {"opacity": 0}}
+
+
+@pytest.mark.parametrize(("last", "step"), [(1, 1), (3, 1), (10, 1), (15, 2), (64, 10), (500, 50)])
+def test_epochs_are_counted_in_whole_numbers(last, step):
+    events = [epoch(number) for number in range(1, last + 1)]
+
+    for figure in (charts.epoch_curves(events), charts.compare_runs({"run": events, "new": []})):
+        axis = spec(figure)["layout"]["xaxis"]
+        assert (axis["tick0"], axis["dtick"]) == (0, step)
+
+
 @pytest.mark.parametrize("n", [1, 2, 10, 100])
 def test_a_confusion_matrix_of_any_size_fits_a_page(n):
     figure = charts.confusion(np.zeros((n, n), int), [str(i) for i in range(n)], False)

@@ -180,8 +180,19 @@ def test_a_class_with_too_few_images_is_left_out_and_noted(home, tmp_path):
     report = import_source(make_folder(tmp_path / "x", files), "x")
 
     assert report.dataset.classes == ("cat", "dog")
-    assert "Class 'eel' was left out: 1 usable images, it needs 2." in report.notes
+    assert "Class 'eel' was left out: one usable image, it needs 2." in report.notes
     assert sorted(file for file, _ in report.refused) == ["eel/1.png", "eel/2.png"]
+
+
+def test_too_few_classes_are_refused_with_what_fell_away(refuses, tmp_path):
+    files = {f"cat/{i}.png": picture(i) for i in range(3)} | {"eel/0.png": picture(9)}
+    files |= {f"dog/{i}.png": b"no image" for i in range(5)}
+
+    message = refuses(make_folder(tmp_path / "x", files))
+
+    assert message.startswith("x: holds 1 usable class (cat), a classifier needs at least 2; ")
+    assert "Class 'dog' was left out: no usable image, it needs 2. Class 'eel' was left" in message
+    assert [i for i in range(5) if f"dog/{i}.png: " in message] == [0, 1, 2]
 
 
 def test_too_many_classes_are_refused(refuses, tmp_path):

@@ -433,7 +433,7 @@ def shaded_jpeg(**how):
 def test_a_jpeg_cut_short_and_closed_again_is_never_filled_with_grey(how, share):
     data = shaded_jpeg(**how)
 
-    with pytest.raises(DataError, match="truncated|damaged"):
+    with pytest.raises(DataError, match=r"truncated|damaged"):
         open_picture(data[: len(data) * share // 100] + b"\xff\xd9", "cut.jpg")
 
 

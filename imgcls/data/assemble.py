@@ -14,6 +14,7 @@ from imgcls.data.sources import LAYOUT, Item
 from imgcls.errors import DataError
 from imgcls.preprocess import printable
 
+TOLD = 3  # reasons of a kind that a refusal names
 TEST_SHARE = 0.2  # of each class, where the source has no test images of its own
 _FIT_WORDS = {
     "squash": "squashed to {0}×{0} px, bicubic",
@@ -48,9 +49,12 @@ def assemble(
             refused.append((item.file, outcome))
         else:
             good[row] = outcome
-    notes = [*notes, *_drop_thin_classes(items, good, refused)]
+    why = [f"{printable(file)}: {reason}" for file, reason in refused[:TOLD]]
+    thin = _drop_thin_classes(items, good, refused)
+    notes = [*notes, *thin]
     classes = sorted({items[row].label for row in good})
-    check_classes(source.removeprefix("imported from "), set(classes), len(classes))
+    shown = source.removeprefix("imported from ")
+    check_classes(shown, set(classes), len(classes), [*thin[:TOLD], *why])
     rows, labels_of = _split_rows(items, good, classes, notes)
     splits: dict[str, tuple[Images, Labels]] = {}
     for split, chosen in rows.items():
@@ -70,14 +74,18 @@ def assemble(
     )
 
 
-def check_classes(shown: str, classes: set[str], most: int) -> None:
-    """Raises DataError where there are too few or too many to learn."""
+def check_classes(shown: str, classes: set[str], most: int, why: Sequence[str] = ()) -> None:
+    """Raises DataError where there are too few or too many to learn.
+
+    why: a sentence each on what fell away, said after that there are too few.
+    """
     if len(classes) < 2:
         only = f" ({printable(*classes)})" if classes else ""
-        raise DataError(
+        text = (
             f"{shown}: holds {len(classes)} usable class{only or 'es'}, "
             "a classifier needs at least 2; add images of another class and retry."
         )
+        raise DataError(" ".join([text, *why]))
     if len(classes) > most:
         raise DataError(
             f"{shown}: holds {len(classes):,} classes, the limit is {most:,}; "
@@ -94,7 +102,7 @@ def _drop_thin_classes(
     notes = []
     for label in sorted({item.label for item in items}):
         if counts[label] < 2:
-            why = f"{counts[label]} usable images, it needs 2"
+            why = f"{'one' if counts[label] else 'no'} usable image, it needs 2"
         elif label not in trainable:
             why = "no usable train images"
         else:

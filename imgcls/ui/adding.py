@@ -12,6 +12,7 @@ from imgcls.errors import ImgclsError
 from imgcls.preprocess import FITS, printable
 from imgcls.ui import compute, inbox, tasks, widgets
 
+SECTION = "explore_section"  # key of the section of the Explore page
 BUILT_IN = {  # what stands beside the button
     "digits": "1,797 handwritten digits in ten classes; comes with the app and needs no network.",
     "cifar10": "60,000 photographs, 32×32, in ten classes; a download of 170 MB.",
@@ -43,7 +44,8 @@ Images are PNG, JPEG or WebP."""
 def collect() -> bool:
     """Take the result of an import or fetch that has ended; whether one is still under way.
 
-    A success makes its data set the chosen one; the report or the error waits for `outcome`.
+    A success opens the images of its data set; the report or the error waits for `outcome`. Must
+    come before the widgets that choose a data set and a section.
     """
     job: compute.Job | None = st.session_state.get("adding_job")
     if job is None:
@@ -58,6 +60,7 @@ def collect() -> bool:
         st.session_state["adding_report"] = (name, job.result())
         st.session_state["dataset"] = name
         st.query_params["dataset"] = name
+        st.session_state[SECTION] = "Images"
     except ImgclsError as error:
         st.session_state["adding_error"] = str(error)
     return False
@@ -69,8 +72,9 @@ def outcome() -> None:
         st.error(widgets.escape(error), icon=":material/error:")
         _dismiss("adding_error")
     if found := st.session_state.get("adding_report"):
-        _report(*found)
-        _dismiss("adding_report")
+        with st.container(border=True):
+            _report(*found)
+            _dismiss("adding_report")
 
 
 def add_data() -> None:
@@ -104,16 +108,15 @@ def _fetch() -> None:
     st.subheader("Ready-made", anchor=False)
     here = catalog.names()
     for name, what in BUILT_IN.items():
-        with st.container(border=True):
-            text, action = st.columns([5, 1], vertical_alignment="center")
-            text.markdown(f"**{name}**  \n{what}")
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{name}**  \n{what}", width="stretch")
             if name in here:
-                action.badge("here", color="gray")
-            elif action.button(
+                st.badge("here", color="gray")
+            elif st.button(
                 "Get",
                 key=f"get_{name}",
                 type="primary" if name == "digits" else "secondary",
-                width="stretch",
+                width=64,
             ):
                 _start(name, tasks.fetch, name)
                 st.rerun()
@@ -145,12 +148,15 @@ def _import() -> None:
         max_chars=64,
         help="1 to 64 of a-z, 0-9, '.', '_' and '-'.",
     )
-    a, b, c = st.columns(3)
-    size = a.number_input("Size in pixels a side", *SIZES, 32, key="import_size")
-    fit = b.selectbox("Other shapes", FITS, format_func=_FITS.__getitem__, key="import_fit")
-    on_bad = c.selectbox(
-        "A damaged file", list(_ON_BAD), format_func=_ON_BAD.__getitem__, key="import_on_bad"
-    )
+    with st.container(horizontal=True):  # what does not fit in the row goes to the next
+        size = st.number_input("Size in pixels a side", *SIZES, 32, key="import_size", width=150)
+        fit = st.selectbox(
+            "Other shapes", FITS, format_func=_FITS.__getitem__, key="import_fit", width=230
+        )
+        on_bad = st.selectbox(
+            "A damaged file", list(_ON_BAD), format_func=_ON_BAD.__getitem__, key="import_on_bad",
+            width=180,
+        )  # fmt: skip
     if st.button("Import", type="primary", disabled=source is None, key="import_go"):
         try:
             catalog.path(name)
@@ -173,12 +179,12 @@ def _report(name: str, report: Any) -> None:
     total = sum(dataset.total(split) for split in dataset.splits)
     text = f"**{widgets.escape(name)}**: {total:,} images in {len(dataset.classes)} classes"
     if refused:
-        text += f", {len(refused):,} files refused"
+        text += f", {len(refused):,} file{'s' * (len(refused) > 1)} refused"
     if ignored := getattr(report, "ignored", 0):
-        text += f", {ignored:,} other files ignored"
-    (st.warning if refused else st.success)(f"{text}.", icon=":material/inventory_2:")
-    for note in getattr(report, "notes", ()):
-        st.info(widgets.escape(note), icon=":material/info:")
+        text += f", {ignored:,} other file{'s' * (ignored > 1)} ignored"
+    notes = [f"- {widgets.escape(note)}" for note in getattr(report, "notes", ())]
+    show = st.warning if refused else st.success
+    show("\n".join([f"{text}.\n", *notes]), icon=":material/inventory_2:")
     if refused:
         rows = [(printable(file), reason) for file, reason in refused]
         st.dataframe(pd.DataFrame(rows, columns=["file", "reason"]), hide_index=True)

@@ -16,10 +16,11 @@ from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
 from imgcls.ui import compute, frame, pictures, widgets
-from imgcls.ui.gallery import Tile, gallery
+from imgcls.ui.gallery import TILE, Tile, gallery
 from imgcls.ui.live import QUIET
 
 PER_SHEET = 60
+NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
 TOP = 5
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "
@@ -98,7 +99,13 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             label_visibility="collapsed",
         )  # fmt: skip
         st.plotly_chart(
-            charts.confusion(found.confusion, names, shown == "Shares", frame.dark()),
+            charts.confusion(
+                found.confusion,
+                names,
+                shown == "Shares",
+                frame.dark(),
+                marked=(st.session_state[true_key], st.session_state[predicted_key]),
+            ),
             key="confusion",
             on_select=clicked,
             selection_mode="points",
@@ -195,7 +202,12 @@ def _images(
             right = bool(answers.correct[row])
             lines = (true, f"{'✓' if right else '✗'} {called}", sure)
         tiles.append(Tile(f"{true} → {called}, {sure}", tuple(lines)))
-    picked = gallery(images, tiles, key=f"{key} {run.id} {answers.split} {rows[0]} {len(rows)}")
+    picked = gallery(
+        images,
+        tiles,
+        key=f"{key} {run.id} {answers.split} {rows[0]} {len(rows)}",
+        tile=NAMED if with_names else TILE,
+    )
     if picked is not None:
         _large(images[picked], answers, int(rows[picked]))
 
@@ -213,7 +225,7 @@ def _large(image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
         f"called **{widgets.escape(called)}**"
     )
     st.image(
-        pictures.png(pictures.enlarged(image, 320)), output_format="PNG", width=256,
+        pictures.png(pictures.enlarged(image, 256)), output_format="PNG", width="content",
         alt=f"{true}, called {called}",
     )  # fmt: skip
     shares = answers.probabilities[row]

@@ -15,7 +15,8 @@ from imgcls.ui.gallery import Tile, gallery
 from imgcls.ui.live import QUIET
 
 PER_SHEET = 120
-DRAWS = 17  # beside the original: two rows of nine
+DRAWS = (5, 30, 17)  # beside the original: fewest, most, at first
+LARGE = 288  # CSS pixels of one image, which fit beside the sheet
 AUGMENTATIONS = ("flip", "crop_pad", "rotation", "color_jitter", "noise", "cutout")
 
 
@@ -61,10 +62,14 @@ def images(dataset: Dataset) -> None:
         return
     here = shown[(int(sheet) - 1) * PER_SHEET :][:PER_SHEET]
     names = [printable(dataset.classes[label]) for label in labels[here]]
-    chosen = f"index/{dataset.name}/{split}"
+    chosen, opened = f"index/{dataset.name}/{split}", _opened(dataset, split)
+    if st.session_state.get(chosen, st.session_state.get(opened)) not in shown:
+        st.session_state[chosen] = int(here[0])  # never an image of a class that is filtered out
+    elif chosen not in st.session_state:
+        st.session_state[chosen] = st.session_state[opened]
     left, right = st.columns([5, 2], gap="medium")
     with left:
-        before = st.session_state.get(chosen)
+        before = st.session_state[chosen]
         picked = gallery(
             np.asarray(pixels[here]),
             [Tile(f"{name}, image {i}") for name, i in zip(names, here, strict=True)],
@@ -80,19 +85,28 @@ def images(dataset: Dataset) -> None:
         st.session_state[chosen] = int(here[picked])
         st.rerun()  # so that the sheet marks it
     with right:
-        if chosen not in st.session_state:
-            st.session_state[chosen] = int(here[0])
-        index = st.number_input("Image", 0, len(labels) - 1, key=chosen)
+
+        def typed() -> None:
+            if kind and labels[st.session_state[chosen]] != kind - 1:
+                st.session_state["class"] = 0  # the image asked for is of another class
+
+        index = st.number_input("Image", 0, len(labels) - 1, key=chosen, on_change=typed)
+        st.session_state[opened] = int(index)
         _one(dataset, split, int(index), np.asarray(pixels[index]), int(labels[index]))
+
+
+def _opened(dataset: Dataset, split: str) -> str:
+    """Under what the session keeps the image opened last; a widget's own key would not last."""
+    return f"opened/{dataset.name}/{dataset.fingerprint}/{split}"
 
 
 def _one(dataset: Dataset, split: str, index: int, image: Images, label: int) -> None:
     name = dataset.classes[label]
     st.image(
-        pictures.png(pictures.enlarged(image, 384)),
+        pictures.png(pictures.enlarged(image, LARGE)),
         caption=widgets.escape(name),
         output_format="PNG",
-        width="stretch",
+        width="content",
         alt=f"Image {index} of {split}, enlarged: {name}",
     )
     st.plotly_chart(
@@ -102,8 +116,10 @@ def _one(dataset: Dataset, split: str, index: int, image: Images, label: int) ->
         config=QUIET,
     )
     if facts := statistics.image_facts(dataset.name, split, index):
-        shown = {key: printable(value) for key, value in facts.items()}
-        st.dataframe(pd.Series(shown, name="as it came").rename_axis("images.csv"))
+        st.markdown("**Original file**")
+        width = max(map(len, facts)) + 2
+        lines = (f"{key:{width}}{printable(value)}" for key, value in facts.items())
+        st.code("\n".join(lines), language=None, wrap_lines=True)
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading every pixel once…")
@@ -141,6 +157,7 @@ def channels(dataset: Dataset) -> None:
             for name, n in zip(dataset.classes, dataset.counts[split], strict=True)
         ],
         key=f"means {dataset.name} {split}",
+        clickable=False,
     )
 
 
@@ -166,13 +183,21 @@ def augmentation(dataset: Dataset) -> None:
                 values[name] = st.slider(
                     label, low, high, min(value, high), key=key, help=setting.help
                 )
-        index = st.number_input("Image of train", 0, len(labels) - 1, 0, key="augment_index")
+        opened, key = _opened(dataset, split), f"augment_index/{dataset.name}"
+        if key not in st.session_state:
+            st.session_state[key] = st.session_state.get(opened, 0)
+        index = st.number_input(
+            f"Image of {split}", 0, len(labels) - 1, key=key,
+            help="At first the one opened last in Images.",
+        )  # fmt: skip
+        st.session_state[opened] = int(index)
+        count = st.slider("Draws", *DRAWS, key="augment_draws")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="augment_seed")
     original = np.asarray(pixels[int(index)])
     with right:
         try:
             settings = start.replace(**values)
-            draws = compute.call(tasks.preview, original, settings, DRAWS, int(seed))
+            draws = compute.call(tasks.preview, original, settings, int(count), int(seed))
         except ImgclsError as error:
             st.error(widgets.escape(str(error)), icon=":material/error:")
             return
@@ -181,11 +206,12 @@ def augmentation(dataset: Dataset) -> None:
             np.concatenate([original[None], draws]),
             [
                 Tile(f"Original: {name}", ("original",)),
-                *(Tile(f"Draw {i} of {name}", (f"draw {i}",)) for i in range(1, DRAWS + 1)),
+                *(Tile(f"Draw {i} of {name}", (f"draw {i}",)) for i in range(1, int(count) + 1)),
             ],
             key="draws",
             selected=0,
             tile=96,
+            clickable=False,
         )
         st.caption(
             "Made by the code that trains. Training draws anew for each image and step, from its "

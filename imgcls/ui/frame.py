@@ -19,7 +19,8 @@ PAGES = {  # file in pages/: title, icon
     "predict": ("Predict", ":material/image_search:"),
 }
 
-# `$muted` is the text of what is switched off: Streamlit's own is too faint to read.
+# `$muted` is the text of what is switched off: Streamlit's own is too faint to read. `$chosen` is
+# that of the chosen segment: a primary colour dark enough for white text is too dark for text.
 _CSS = """<style>
 [data-testid="stMainBlockContainer"] {
   padding-top: 4.25rem; padding-bottom: 3rem; max-width: 92rem;
@@ -27,17 +28,19 @@ _CSS = """<style>
 [data-testid="stPageLink"] { margin-left: -.45rem; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stWidgetLabel"][disabled] p { color: $muted; }
+button[data-variant="segmented_control"][data-selected] { color: $chosen !important; }
+[data-testid="stPageLink-NavLink"] p { white-space: normal; }
 </style>"""
 
 
 def navigation() -> None:
     """What the router does: page settings, navigation, and the page that was asked for."""
-    st.set_page_config(page_title="imgcls", page_icon=_icon(), layout="wide")
     listed = [
         st.Page(f"pages/{name}.py", title=title, icon=icon, default=name == "home")
         for name, (title, icon) in PAGES.items()
     ]
     chosen = st.navigation(listed, position="top")
+    st.set_page_config(page_title=f"{chosen.title} · imgcls", page_icon=_icon(), layout="wide")
     resume()
     chosen.run()
 
@@ -56,7 +59,8 @@ def page(path: str) -> None:
     if not st.session_state.pop("_framed", False):
         st.session_state["_wanted"] = (path, st.query_params.to_dict())
         st.switch_page("streamlit_app.py")
-    st.html(_CSS.replace("$muted", "#8f9a9f" if dark() else "#6b7277"))
+    muted, chosen = ("#8f9a9f", "#7cc7da") if dark() else ("#6b7277", "#0f5f73")
+    st.html(_CSS.replace("$muted", muted).replace("$chosen", chosen))
 
 
 def resume() -> None:

@@ -1,6 +1,6 @@
 """A run as it goes on: redrawn each second, with the live curve kept in place.
 
-The line chart keeps its DOM node over ticks; Plotly figures are drawn anew only at epoch ends, when
+The live curve keeps its DOM node over ticks; Plotly figures are drawn anew only at epoch ends, when
 their contents change.
 """
 
@@ -16,19 +16,31 @@ from imgcls.ui.history import Row
 POINTS = 300  # most points of the live curve
 LOG_BYTES = 12_000  # of the log's end that the page shows
 QUIET = {"displayModeBar": False}
+CURVE = {  # st.line_chart would begin at zero, and show a loss of 2.3 to 1.9 as flat
+    "mark": {"type": "line", "color": charts.PALETTE[0]},
+    "encoding": {
+        "x": {"field": "step", "type": "quantitative", "axis": {"grid": False, "tickMinStep": 1}},
+        "y": {"field": "loss", "type": "quantitative", "scale": {"zero": False}},
+        "tooltip": [{"field": "step", "format": ","}, {"field": "loss", "format": ".4f"}],
+    },
+}
 
 
 def watch(run: Run) -> None:
     """The run as it is now, each second anew while it is alive."""
     now = history.row(run)
-    st.fragment(show, run_every=1.0 if now.alive else None)(run, now.state)
+    has_model = run.model_path.is_file()
+    st.fragment(show, run_every=1.0 if now.alive else None)(run, now.state, has_model)
 
 
-def show(run: Run, drawn: str) -> None:
-    """State, progress, figures, curves and log of a run; `drawn` is the state the page knows."""
+def show(run: Run, drawn: str, has_model: bool) -> None:
+    """Progress, figures, curves and log of a run.
+
+    The buttons above were drawn for the state `drawn`, and the links for a run that `has_model`.
+    """
     now = history.row(run)
-    if now.state != drawn:
-        st.rerun()  # buttons above belong to the state; an ended run needs no timer
+    if now.state != drawn or run.model_path.is_file() != has_model:
+        st.rerun()  # anew with them; and an ended run needs no timer
     seen = history.events(run)
     steps = [e for e in seen if isinstance(e, Step)]
     epochs = history.epochs(seen)
@@ -38,10 +50,7 @@ def show(run: Run, drawn: str) -> None:
     _metrics(steps, epochs)
     st.markdown("**Loss each step**, training")
     if steps:
-        st.line_chart(
-            thin(steps), x="step", y="loss", height=230, color=charts.PALETTE[0],
-            alt="Training loss by step",
-        )  # fmt: skip
+        st.vega_lite_chart(thin(steps), CURVE, height=230, alt="Training loss by step")
     else:
         st.caption("The curve begins with the first steps.")
     for column, metric in zip(st.columns(2, gap="medium"), ("accuracy", "loss"), strict=True):
@@ -80,7 +89,7 @@ def _progress(
         text = f"Epoch {min(last.epoch if last else 0, now.of_epochs)} of {now.of_epochs}"
         if last and now.alive and 0 < done < 1:
             left = last.seconds / last.step * (total - last.step)
-            text += f" · {done:.0%} · about {widgets.duration(left)} left"
+            text += f" · {widgets.percent(done, 0)} · about {widgets.duration(left)} left"
             if validating:
                 text += f" · validating {validating.done:,} of {validating.total:,}"
         elif last:
@@ -96,8 +105,10 @@ def _metrics(steps: list[Step], epochs: list[Epoch]) -> None:
     best = history.best_accuracy(epochs)
     shown = {
         "Training loss": f"{last.loss:.4f}" if last and last.loss is not None else "–",
-        "Training accuracy": f"{last.accuracy:.1%}" if last and last.accuracy is not None else "–",
-        "Best validation": f"{best:.2%}" if best is not None else "–",
+        "Training accuracy": widgets.percent(last.accuracy)
+        if last and last.accuracy is not None
+        else "–",
+        "Best validation": widgets.percent(best, 2) if best is not None else "–",
         "Learning rate": f"{last.lr:.3g}" if last else "–",
         "Images/s": f"{last.images_per_second:,.0f}" if last else "–",
         "Memory": f"{last.memory_mb:,.0f} MB" if last else "–",

@@ -86,7 +86,7 @@ def _run(row: Row) -> None:
         return
     with name:
         widgets.link("train", widgets.escape(f"{row.recipe} on {row.dataset}"), None, run=row.id)
-    best = "" if row.val_accuracy is None else f" · {row.val_accuracy:.1%}"
+    best = "" if row.val_accuracy is None else f" · {widgets.percent(row.val_accuracy)}"
     about.caption(f"epoch {row.epochs} of {row.of_epochs}{best}")
     if row.alive:
         st.progress(min(row.epochs / max(row.of_epochs, 1), 1.0))
@@ -110,7 +110,7 @@ def _dataset(dataset: Dataset, pictures: Images) -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _samples(name: str, fingerprint: str) -> Images:
-    """The first training image of each of the first ten classes."""
+    """The first training image of each of the first ten classes, in their order."""
     images, labels = catalog.arrays(name, "train")
     _, first = np.unique(np.asarray(labels), return_index=True)
-    return np.asarray(images[np.sort(first[:10])])
+    return np.asarray(images[first[:10]])

@@ -20,6 +20,9 @@ MOST = 200  # pictures at a time
 CHUNK = 16  # pictures a call
 TOP = 5
 EXAMPLES = 24
+CAMERA = 480  # CSS pixels
+ROWS = 15  # a longer table scrolls
+LISTED = 20  # refusals told below the table
 _UPLOAD, _EXAMPLE, _CAMERA = "Upload", "Examples", "Camera"
 
 File = tuple[str, bytes]
@@ -32,7 +35,7 @@ def chosen_pictures(run: Run) -> list[File]:
         "Pictures", (_UPLOAD, _EXAMPLE, _CAMERA), default=_UPLOAD, key="predict_way"
     )
     if way == _CAMERA:
-        photo = st.camera_input("Take a photo", key="predict_camera")
+        photo = st.camera_input("Take a photo", key="predict_camera", width=CAMERA)
         return [(photo.name, photo.getvalue())] if photo else []
     if way == _EXAMPLE:
         return _example(run)
@@ -83,14 +86,14 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
         answer["shown"],
         caption=widgets.escape(answer["file"]),
         output_format="PNG",
-        width="stretch",
+        width="content",
         alt=f"The picture {answer['file']}",
     )
     b.image(
-        pictures.png(pictures.enlarged(answer["seen"], 256)),
+        pictures.png(pictures.enlarged(answer["seen"], 192)),
         caption=f"What the model sees: {size}×{size} pixels",
         output_format="PNG",
-        width="stretch",
+        width="content",
         alt=f"The picture at {size}×{size} pixels",
     )
     best = answer["top"][0]
@@ -117,11 +120,12 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
 
 def several(found: list[Answer]) -> None:
     """Several answers: a table, and the same as CSV."""
-    bad = sum("error" in answer for answer in found)
+    refused = [answer["error"] for answer in found if "error" in answer]
+    bad = len(refused)
     seconds = sum(answer.get("seconds", 0.0) for answer in found)
     text = f"{len(found) - bad:,} pictures judged in {seconds:.2f} s"
     a, b = st.columns([4, 1], vertical_alignment="center")
-    a.markdown(text + (f", {bad:,} refused: the table says why." if bad else "."))
+    a.markdown(text + (f", {bad:,} refused: the reasons stand below the table." if bad else "."))
     b.download_button(
         "Table as CSV",
         predict.to_csv(found),
@@ -142,19 +146,25 @@ def several(found: list[Answer]) -> None:
         table,
         hide_index=True,
         row_height=44,
-        height=min(40 + 44 * len(table), 720),
+        height="content" if len(table) <= ROWS else 44 * (ROWS + 1),
         column_config={
             "picture": st.column_config.ImageColumn("picture", width="small"),
             "class": st.column_config.TextColumn("class", width=110),
             "probability": share,
+            "then": st.column_config.TextColumn("then", width="large"),
             "error": st.column_config.TextColumn("error", width="large"),
         },
     )
+    if refused:
+        told = [f"- {widgets.escape(reason)}" for reason in refused[:LISTED]]
+        if bad > LISTED:
+            told.append(f"- and {bad - LISTED:,} more: the column error of the table names them.")
+        st.markdown("Refused:\n\n" + "\n".join(told))
 
 
 def _row(answer: Answer) -> dict[str, Any]:
     top = answer.get("top") or [{"class": "", "probability": None}]
-    others = (f"{best['class']} {best['probability']:.1%}" for best in top[1:3])
+    others = (f"{best['class']} {best['probability']:.1%}" for best in top[1:])
     return {
         "picture": pictures.data_uri(answer["seen"]) if "seen" in answer else "",
         "file": answer["file"],

@@ -113,11 +113,15 @@ def _config(recipe: str, dataset: str, values: dict[str, Any]) -> TrainConfig:
         setting = SETTINGS[name]
         if setting.group == "Run":
             continue
-        if value is None:
-            raise ConfigError(f"{name} is empty: enter {setting.low:g} to {setting.high:g}.")
+        matters = _matters(name, values)
+        if setting.low is not None and setting.high is not None:
+            if not matters and not (value is not None and setting.low <= value <= setting.high):
+                value = base[name]  # nobody can mend what is switched off
+            if value is None:
+                raise ConfigError(f"{name} is empty: enter {setting.low:g} to {setting.high:g}.")
         if setting.kind is tuple:
             value = config.parse(name, value)
-        if setting.kind in (bool, str) and not setting.choices and not _matters(name, values):
+        if setting.kind in (bool, str) and not setting.choices and not matters:
             value = setting.default  # what cannot be seen to be on is off
         if value != base[name]:
             changes[name] = value

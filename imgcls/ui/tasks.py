@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from PIL import Image
+
 from imgcls import preprocess
 from imgcls.config import TrainConfig
 from imgcls.data.catalog import Images
 from imgcls.ui import inbox, pictures
 
-SHOWN = 640  # pixels, the longer side of the copy of an upload that the page shows
+SHOWN = 640  # pixels, the longer side at most of the copy of an upload that the page shows
+SMALL = 320  # a smaller one is enlarged by whole numbers, up to this
 
 
 class Progress(Protocol):
@@ -62,5 +65,8 @@ def predict(run: str, files: list[tuple[str, bytes]], top: int) -> list[dict[str
             image = preprocess.open_picture(data, name).image
             if max(image.size) > SHOWN:
                 image.thumbnail((SHOWN, SHOWN))
+            if (times := SMALL // max(image.size)) > 1:
+                width, height = image.size
+                image = image.resize((width * times, height * times), Image.Resampling.NEAREST)
             answer["shown"] = pictures.png_of(image)
     return answers

@@ -4,12 +4,13 @@ from datetime import datetime
 
 import streamlit as st
 
-from imgcls import jobs, runs
+from imgcls import charts, jobs, runs
 from imgcls.config import TrainConfig
 from imgcls.errors import ImgclsError
 from imgcls.runs import Run, State
-from imgcls.ui import history, settings, widgets
+from imgcls.ui import history, live, settings, widgets
 
+NEWEST = 5  # runs whose curves are drawn while none is ticked
 RESUMABLE = (State.STOPPED, State.INTERRUPTED, State.FAILED)
 
 
@@ -111,6 +112,63 @@ def actions(chosen: list[Run]) -> None:
                 widgets.link("predict", "Predict", ":material/image_search:", run=one.id)
         elif not chosen:
             st.caption("Nothing ticked.")
+
+
+def ticked(found: list[Run]) -> list[Run]:
+    """The runs of this list that the visitor has ticked.
+
+    Ticks are rows of the list that the table was last drawn with, and other runs come and go; when
+    they do, a new table takes the place of the old one, with the ticks at the same runs.
+    """
+    ids = [run.id for run in found]
+    drawn, kept = st.session_state.get("runs_drawn", []), st.session_state.get("runs_ticked", [])
+    if (table := st.session_state.get(_table_key())) is not None:
+        kept = [drawn[i] for i in table["selection"]["rows"] if i < len(drawn)]
+    if drawn != ids:
+        st.session_state["runs_drawn"] = ids
+        st.session_state["runs_table"] = st.session_state.get("runs_table", 0) + 1
+    st.session_state["runs_ticked"] = kept = [id for id in kept if id in ids]
+    return [run for run in found if run.id in kept]
+
+
+def compare(found: list[Run], chosen: list[Run]) -> None:
+    """The table of runs and their curves, each two seconds anew while one of them is alive."""
+    rows = [history.row(run) for run in found]
+    alive = any(row.alive for row in rows)
+    draw = st.fragment(_compare, run_every=2.0 if alive else None)
+    draw(found, chosen, [row.state for row in rows])
+
+
+def _compare(found: list[Run], chosen: list[Run], states: list[str]) -> None:
+    rows = [history.row(run) for run in found]
+    if [row.state for row in rows] != states or runs.all_runs() != found:
+        st.rerun()  # the buttons above belong to what was drawn with them
+    places = [found.index(run) for run in chosen]
+    st.dataframe(
+        widgets.run_table(rows), column_config=widgets.run_columns(), hide_index=True,
+        selection_mode="multi-row", on_select="rerun", key=_table_key(),
+        selection_default={"selection": {"rows": places}}, placeholder="–", alt="Table of runs",
+    )  # fmt: skip
+    if ticked(found) != chosen:
+        st.rerun()
+    for row in map(history.row, chosen):
+        if row.reason and row.state != State.FINISHED:
+            st.caption(f"{row.id}: {widgets.escape(row.reason)}")
+    events = {widgets.short_label(run): history.events(run) for run in (chosen or found[:NEWEST])}
+    drawn = {name: seen for name, seen in events.items() if history.epochs(seen)}
+    if not drawn:
+        st.caption("Curves appear here when a run has ended its first epoch.")
+        return
+    st.markdown("**Curves of the ticked runs**" if chosen else "**Curves of the newest runs**")
+    for column, metric in zip(
+        st.columns(2, gap="medium"), ("val_accuracy", "val_loss"), strict=True
+    ):
+        figure = charts.compare_runs(drawn, metric)
+        column.plotly_chart(figure, key=metric, config=live.QUIET, alt=f"{metric} by epoch")
+
+
+def _table_key() -> str:
+    return f"runs_table_{st.session_state.get('runs_table', 0)}"
 
 
 def show_problem() -> None:

@@ -54,17 +54,25 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share as texts write it: 95.2 %, never parted at the end of a line."""
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
 def short_label(run: Run) -> str:
     """A run in a legend: recipe, start, and the end of its id to tell it in the table."""
     return f"{history.row(run).recipe} · {_began(run, '%d %b %H:%M')} · {run.id[-4:]}"
 
 
 def run_label(run: Run) -> str:
-    """A run by recipe, data set and time; plain text, for the options of a chooser."""
+    """A run by recipe, data set and time; plain text, for the options of a chooser.
+
+    Not by its state: a box is drawn once, and the run goes on.
+    """
     row = history.row(run)
     if row.state == DAMAGED:
         return f"{run.id} · damaged"
-    return f"{row.recipe} · {row.dataset} · {_began(run, '%d %b %Y %H:%M:%S')} · {row.state}"
+    return f"{row.recipe} · {row.dataset} · {_began(run, '%d %b %Y %H:%M:%S')}"
 
 
 def _began(run: Run, form: str) -> str:
@@ -146,9 +154,11 @@ def _choose_in_step(
 
 
 def setting_widget(setting: Setting, value: Any, *, key: str, disabled: bool = False) -> Any:
-    """The widget of one setting, with its limits and help; returns the value that it holds.
+    """The widget of one setting, with its help; returns the value that it holds.
 
-    `value` counts where the widget is new. Phases come back as text for `config.parse`.
+    `value` counts where the widget is new. Phases come back as text for `config.parse`, and what
+    was cleared as None. The limits of a number are in its help alone: a browser that knew them
+    would keep what lies beyond to itself, and the run would start with the value before.
     """
     if key not in st.session_state:
         st.session_state[key] = config.format_value(value) if setting.kind is tuple else value
@@ -163,8 +173,7 @@ def setting_widget(setting: Setting, value: Any, *, key: str, disabled: bool = F
         common["help"] += f" From {setting.low:g} to {setting.high:g}."
         return st.number_input(
             label,
-            min_value=setting.kind(setting.low),
-            max_value=setting.kind(setting.high),
+            value=None,
             step=1 if whole else _step(setting),
             format="%d" if whole else "%g",
             width=150,
@@ -175,9 +184,14 @@ def setting_widget(setting: Setting, value: Any, *, key: str, disabled: bool = F
 
 def sheet(images: Images, alt: str, columns: int = 10, side: int = 64) -> None:
     """Images (N, H, W, 3) as one PNG, each enlarged to about `side` pixels by repeated pixels."""
-    joined = pictures.sprite(images, columns)
+    st.image(joined(images, columns, side), output_format="PNG", alt=alt)
+
+
+def joined(images: Images, columns: int, side: int) -> Images:
+    """What `sheet` shows; no wider than its images."""
+    sprite = pictures.sprite(images, max(1, min(columns, len(images))))
     times = max(1, round(side / images.shape[1]))
-    st.image(joined.repeat(times, 0).repeat(times, 1), output_format="PNG", alt=alt)
+    return sprite.repeat(times, 0).repeat(times, 1)
 
 
 def next_step(text: str, page: str, label: str, **query: str) -> None:
@@ -203,7 +217,10 @@ def run_table(rows: list[Row]) -> pd.DataFrame:
             "recipe": [row.recipe or "–" for row in rows],
             "dataset": [row.dataset or "–" for row in rows],
             "epochs": [f"{row.epochs} of {row.of_epochs}" if row.recipe else "–" for row in rows],
-            "accuracy": [None if row.val_accuracy is None else row.val_accuracy for row in rows],
+            "accuracy": [
+                None if row.val_accuracy is None else round(100 * row.val_accuracy, 4)
+                for row in rows
+            ],
             "time": [duration(row.seconds) if row.seconds else "–" for row in rows],
             "run": [row.id for row in rows],
         }
@@ -221,7 +238,7 @@ def run_columns() -> dict[str, Any]:
         "dataset": column.TextColumn("Data set"),
         "epochs": column.TextColumn("Epochs", width=80),
         "accuracy": column.NumberColumn(
-            "Validation", format="percent", help="Best validation accuracy.", width=90
+            "Validation", format="%.1f %%", help="Best validation accuracy.", width=90
         ),
         "time": column.TextColumn("Time", width=100),
         "run": column.TextColumn("Run"),

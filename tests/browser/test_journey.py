@@ -168,6 +168,15 @@ def test_from_a_zip_of_pictures_to_an_answer(app, page, small_zip, tmp_path, mon
     expect(tiles).to_have_count(int(counts[true, predicted]))
     no_exception(page)
 
+    # By keyboard: the sheet is one tab stop, and a dialog gives the focus back.
+    expect(page.locator("button.tile[tabindex='0']")).to_have_count(1)
+    tiles.first.press("End")
+    tiles.last.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(tiles.last).to_be_focused()
+
     # Predict: upload a picture, get the five likeliest classes.
     picture = tmp_path / "mine.png"
     picture.write_bytes(as_png(predictions.pictures(run, "test", np.array([0]))[0]))

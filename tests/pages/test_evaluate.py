@@ -12,6 +12,12 @@ from tests.pages.opened import open_page, said, settled
 SECTIONS = ["Confusion matrix", "Classes", "Confident mistakes", "Random sheet"]
 
 
+def outlines(app):
+    """What is drawn around cells of the matrix, as (x0, x1, y0, y1)."""
+    shapes = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["shapes"]
+    return [(shape["x0"], shape["x1"], shape["y0"], shape["y1"]) for shape in shapes]
+
+
 @pytest.fixture
 def run(tiny_dataset):
     return untrained_run()
@@ -59,6 +65,16 @@ def test_two_select_boxes_open_a_cell_of_the_matrix(app, run):
     count = len(metrics.cell(stored, true, predicted))
     names = stored.classes
     assert f"{names[true]} → {names[predicted]}**: {count} of 10" in said(app)
+
+
+def test_the_matrix_marks_the_cell_that_the_select_boxes_name(app):
+    before = outlines(app)
+
+    app.selectbox("cell_true/tiny").set_value(2).run()
+    app.selectbox("cell_predicted/tiny").set_value(1).run()
+
+    assert len(before) == 1
+    assert outlines(app) == [(0.5, 1.5, 1.5, 2.5)]
 
 
 def test_the_matrix_has_a_square_to_click_for_every_cell(app):

@@ -1,10 +1,11 @@
 """Explore through AppTest: getting data, looking at it, and what hostile uploads come to."""
 
+import json
 import os
 
 import pytest
 
-from imgcls.data import catalog
+from imgcls.data import catalog, statistics
 from imgcls.errors import DataError
 from imgcls.ui import inbox
 from tests.making import png
@@ -25,6 +26,11 @@ SHOWS = {  # section: what stands in it and nowhere else
     "Augmentation": lambda app: "the code that trains" in said(app),
     "Source": lambda app: "made up by the tests" in app.dataframe[0].value["tiny"].tolist(),
 }
+
+
+def sheet(app):
+    """What the page's only sheet of images is told, as JSON."""
+    return app.get("bidi_component")[0].proto.json
 
 
 def upload(data, name="mine.zip"):
@@ -58,6 +64,91 @@ def test_every_section_shows_the_data_set_that_the_url_names(tiny_dataset, secti
     assert not app.exception
     assert not app.error
     assert SHOWS[section](app)
+
+
+def section(name, **query):
+    app = open_page("explore", dataset="tiny", **query)
+    return app.segmented_control("explore_section").set_value(name).run()
+
+
+def test_another_class_shows_an_image_of_that_class(tiny_dataset):
+    app = section("Images")
+    labels = catalog.arrays("tiny", "train")[1]
+
+    app.selectbox("class").set_value(1 + 2).run()
+
+    assert not app.exception
+    assert labels[app.number_input("index/tiny/train").value] == 2
+
+
+def test_an_image_asked_for_by_number_is_shown_whatever_its_class(tiny_dataset):
+    app = section("Images")
+    app.selectbox("class").set_value(1 + 2).run()
+
+    app.number_input("index/tiny/train").set_value(3).run()
+
+    assert not app.exception
+    assert app.number_input("index/tiny/train").value == 3
+    assert app.selectbox("class").value == 0
+
+
+def test_the_image_opened_last_is_the_one_to_augment(tiny_dataset):
+    app = section("Images")
+    app.number_input("index/tiny/train").set_value(7).run()
+
+    app.segmented_control("explore_section").set_value("Augmentation").run()
+    assert app.number_input("augment_index/tiny").value == 7
+
+    app.number_input("augment_index/tiny").set_value(9).run()
+    app.segmented_control("explore_section").set_value("Images").run()
+    assert app.number_input("index/tiny/train").value == 9
+
+
+def test_as_many_draws_are_made_as_one_asks_for(tiny_dataset):
+    app = section("Augmentation")
+
+    app.slider("augment_draws").set_value(5).run()
+
+    assert not app.exception
+    assert "draw 5" in sheet(app)
+    assert "draw 6" not in sheet(app)
+    assert json.loads(sheet(app))["clickable"] is False
+
+
+def test_the_facts_of_the_original_file_are_told_in_full(home):
+    app = upload(zipped(PICTURES))
+
+    assert not app.exception
+    assert "Original file" in said(app)
+    row = statistics.image_facts("mine", "train", app.number_input("index/mine/train").value)
+    assert len(row["sha256"]) == 64
+    assert row["sha256"] in app.code[0].value
+
+
+def test_after_an_import_its_images_stand_below_a_report_that_can_be_dismissed(tiny_dataset):
+    app = upload(zipped({"cat/cut.png": png(9)[:60], **PICTURES}))
+
+    assert not app.exception
+    assert app.selectbox("chosen_dataset").value == "mine"
+    assert app.segmented_control("explore_section").value == "Images"
+    assert len(app.warning) + len(app.success) + len(app.info) == 1
+
+    app.button("dismiss_adding_report").click().run()
+
+    assert not app.exception
+    assert not app.warning
+    assert "Images 1 to 6 of 6" in said(app)
+
+
+def test_a_refused_import_says_why_classes_fell_away(tiny_dataset):
+    cut = {f"dog/{i}.png": png(i)[:60] for i in range(5)}
+    app = upload(zipped({**{f"cat/{i}.png": png(i) for i in range(3)}, **cut}))
+
+    assert not app.exception
+    assert "mine.zip: holds 1 usable class (cat)" in said(app)
+    assert "Class 'dog' was left out: no usable image, it needs 2." in said(app)
+    assert "dog/0.png: " in said(app)
+    assert "dog/3.png" not in said(app)
 
 
 def test_an_unknown_data_set_in_the_url_gets_a_notice_and_the_default(tiny_dataset):

@@ -2,7 +2,11 @@
 
 import time
 
+import numpy as np
+import pytest
+
 from imgcls.data import catalog
+from imgcls.ui import overview, widgets
 from tests.pages.opened import open_page, said
 from tests.pages.recorded import alive, record
 
@@ -39,6 +43,33 @@ def test_data_sets_and_runs_are_listed_with_what_they_hold(tiny_dataset):
     assert {"quick on tiny", "**tiny**"} <= links(app)
     assert "running" in said(app)
     assert "finished" in said(app)
+
+
+def test_the_pictures_of_a_data_set_stand_in_the_order_of_its_classes(tiny_dataset):
+    dataset = catalog.load(tiny_dataset)
+    images, labels = catalog.arrays(tiny_dataset, "train")
+    backwards = [np.ascontiguousarray(part[::-1]) for part in (images, labels)]
+    splits = {"train": tuple(backwards), "test": catalog.arrays(tiny_dataset, "test")}
+    with catalog.publishing("backwards") as draft:
+        catalog.write(
+            draft,
+            name="backwards",
+            classes=dataset.classes,
+            splits=splits,
+            resized="no",
+            source="x",
+        )
+
+    shown = overview._samples("backwards", "f")
+
+    assert shown.mean((1, 2)).argmax(1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("images", "width"), [(2, 128), (10, 640), (12, 640)])
+def test_a_sheet_of_few_pictures_is_no_wider_than_they_are(images, width):
+    pixels = np.ones((images, 32, 32, 3), np.uint8)
+
+    assert widgets.joined(pixels, columns=10, side=64).shape[1] == width
 
 
 def test_a_damaged_data_set_is_named_and_the_others_stay(tiny_dataset):

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -89,6 +90,26 @@ def test_a_bad_picture_among_several_is_a_row_with_its_reason(run):
     assert "an HTML page" in table["error"][1]
     assert table["class"][2] in ("red", "green", "blue")
     assert "2 pictures judged" in said(app)
+    assert "- page.png: an HTML page" in said(app)
+
+
+def test_a_table_of_answers_names_the_other_likely_classes_too(run):
+    app = judged(("a.png", png(1)), ("b.png", png(2)))
+
+    table = app.dataframe[0].value
+    stated = {table["class"][0], *(part.split()[0] for part in table["then"][0].split(", "))}
+    assert stated == {"red", "green", "blue"}
+    assert "error" not in table
+
+
+def test_a_small_picture_is_shown_by_repeated_pixels(run):
+    data = png(3, (30, 20))
+
+    (answer,) = tasks.predict(run.id, [("small.png", data)], 5)
+
+    shown = np.asarray(Image.open(io.BytesIO(answer["shown"])))
+    original = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(shown, original.repeat(10, 0).repeat(10, 1))
 
 
 def test_more_pictures_than_the_limit_are_cut_with_a_sentence(run, monkeypatch):
@@ -108,7 +129,7 @@ def test_the_shown_copy_of_an_upload_carries_no_metadata(run):
     (answer,) = tasks.predict(run.id, [("home.jpg", data)], 5)
 
     shown = Image.open(io.BytesIO(answer["shown"]))
-    assert (shown.size, shown.format) == ((48, 40), "PNG")
+    assert (shown.size, shown.format) == ((288, 240), "PNG")
     assert not shown.getexif()
     assert b"at home" not in answer["shown"]
 

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from imgcls import recipes, runs
 from imgcls.config import SETTINGS
@@ -81,6 +82,33 @@ def test_settings_that_contradict_are_named_before_the_start(tiny_dataset):
     assert button(app, "Start training").disabled
 
 
+@pytest.mark.parametrize("value", [100_000, 0, -5, None])
+def test_a_number_beyond_its_limits_is_one_sentence_and_starts_nothing(tiny_dataset, value):
+    app = open_page("train")
+
+    app.number_input("set_epochs").set_value(value).run()
+
+    said = "is empty: enter 1 to 500" if value is None else f"must be 1 to 500, got {value}"
+    assert [f"epochs {said}."] == [error.value.replace("\\", "") for error in app.error]
+    assert button(app, "Start training").disabled
+
+
+def test_what_is_switched_off_cannot_be_wrong(tiny_dataset):
+    app = open_page("train")
+    app.number_input("set_momentum").set_value(None).run()
+    assert app.error
+
+    app.selectbox("set_optimizer").set_value("adam").run()
+
+    assert app.number_input("set_momentum").disabled
+    assert not app.error
+    assert not button(app, "Start training").disabled
+
+
+def test_what_a_recipe_reaches_is_said_of_the_data_set_it_was_reached_on(tiny_dataset):
+    assert "On CIFAR-10: at least 83 %" in said(open_page("train"))
+
+
 def test_phases_that_are_no_phases_are_named(tiny_dataset):
     app = open_page("train")
     app.selectbox("form_recipe_choice").set_value("tutorial-feedforward").run()
@@ -136,6 +164,36 @@ def test_a_run_in_line_says_so(tiny_dataset):
 
     assert "queued" in said(app)
     assert "Waits for the run on its device" in str(app.get("progress")[0].proto)
+
+
+def look(times):
+    """A page that shows the run as if it had been drawn before the first model was saved."""
+    import streamlit as st
+
+    from imgcls import runs
+    from imgcls.ui import history, live
+
+    st.session_state["looks"] = looks = st.session_state.get("looks", 0) + 1
+    (run,) = runs.all_runs()
+    live.show(run, history.row(run).state, has_model=looks > times)
+
+
+def test_the_page_is_drawn_anew_once_a_first_model_is_there(tiny_dataset):
+    run = record()
+    run.model_path.write_bytes(b"weights")
+
+    app = AppTest.from_function(look, args=(1,), default_timeout=60).run()
+
+    assert not app.exception
+    assert app.session_state["looks"] == 2
+
+
+def test_the_chooser_says_nothing_that_gets_stale(tiny_dataset):
+    with alive(record("interrupted")) as run:
+        app = open_page("train", run=run.id)
+
+    assert "running" in said(app)
+    assert "running" not in app.selectbox("chosen_run").options[0]
 
 
 def test_stop_asks_the_worker_and_the_page_says_so(tiny_dataset):
