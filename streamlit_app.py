@@ -2,4 +2,5 @@
 
 from imgcls.ui import frame
 
-frame.navigation()
+if __name__ == "__main__":  # else a child process that multiprocessing spawned reads this file
+    frame.navigation()
