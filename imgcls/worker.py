@@ -95,9 +95,8 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     model = models.build(settings, len(dataset.classes), dataset.size, fetch=saved is None)
     model.to(device=device).to(memory_format=torch.channels_last)
     first = next((e for e in run.events() if isinstance(e, Started)), None)
-    if first and first.device == machine.describe(
-        device
-    ):  # other threads or another number format would add up in another order
+    # Other threads or another number format would add up in another order.
+    if first and first.device == machine.describe(device):
         precision, threads = first.precision, first.threads
     else:
         precision, threads = machine.choose(settings, device, model, dataset.size)

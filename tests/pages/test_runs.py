@@ -6,6 +6,7 @@ import os
 import pytest
 
 from imgcls import runs
+from imgcls.recipes import RECIPES
 from tests.pages.broken import BREAKS
 from tests.pages.opened import open_page, said
 from tests.pages.recorded import alive, record
@@ -30,7 +31,8 @@ def test_the_table_tells_recipe_data_state_epochs_accuracy_and_time(home):
     table = app.dataframe[0].value
     assert [list(state) for state in table["state"]] == [["running"], ["finished"]]
     assert list(table["recipe"]) == ["quick", "quick"]
-    assert list(table["epochs"]) == ["2 of 8", "8 of 8"]
+    planned = RECIPES["quick"].config.epochs
+    assert list(table["epochs"]) == [f"2 of {planned}", f"8 of {planned}"]
     assert list(table["accuracy"]) == [52.0, 58.0]
     assert list(table["time"]) == ["8 s", "24 s"]
 
