@@ -212,6 +212,13 @@ class TrainConfig:
     precision: str = _setting(
         "auto", "Machine", "Number format; auto measures which is faster here.", choices=PRECISIONS
     )
+    processes: int = _setting(
+        1,
+        "Machine",
+        "Processes that train together, each on its share of every batch: one a GPU.",
+        low=1,
+        high=64,
+    )
     threads: int = _setting(
         0,
         "Machine",
@@ -350,6 +357,11 @@ def _check_together(config: TrainConfig) -> None:
             raise ConfigError(
                 f"phases must add up to epochs: they hold {total}, epochs is {config.epochs}."
             )
+    if config.processes > 1 and config.batch_size < 2 * config.processes:
+        raise ConfigError(
+            f"{config.processes} processes need a batch_size of at least {2 * config.processes}, "
+            f"two images each; got {config.batch_size}."
+        )
     rates = [rate for _, rate in config.phases]
     if config.schedule == "phases" and config.peak_lr != max(rates):
         raise ConfigError(

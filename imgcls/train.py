@@ -21,7 +21,9 @@ from imgcls.data import augment
 from imgcls.data.tensors import Split, normalize, standardize
 from imgcls.errors import ImgclsError
 from imgcls.events import Epoch, Step, Validating
+from imgcls.team import Team
 
+ALONE = Team()
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
@@ -44,8 +46,11 @@ class State:
         precision: str,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        team: Team = ALONE,
     ) -> None:
         self.model = model
+        self.team = team
+        self.forward = team.wrap(model)
         self.settings = settings
         self.device = next(model.parameters()).device
         self.precision = precision
@@ -100,10 +105,10 @@ class State:
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
+def steps_per_epoch(images: int, batch_size: int, processes: int = 1) -> int:
     """Steps that see each image once; a last batch of one, no food for batch norm, is left out."""
     full, rest = divmod(images, batch_size)
-    return full + (rest > 1 or full == 0)
+    return full + (rest >= 2 * processes or full == 0)
 
 
 def stopped_early(state: State) -> bool:
@@ -122,7 +127,7 @@ def fit(
     not finite.
     """
     settings = state.settings
-    a_epoch = steps_per_epoch(len(train), settings.batch_size)
+    a_epoch = steps_per_epoch(len(train), settings.batch_size, state.team.size)
     while state.epochs < settings.epochs and not stopped_early(state):
         epoch = state.epochs + 1
         if state.step < epoch * a_epoch:  # else the state was saved between last step and here
@@ -133,7 +138,9 @@ def fit(
         val_loss = val_accuracy = None
         due = epoch % settings.eval_every == 0 or epoch == settings.epochs
         if validation is not None and due:
-            val_loss, val_accuracy = yield from validate(state, validation)
+            if state.team.rank == 0:
+                val_loss, val_accuracy = yield from validate(state, validation)
+            val_loss, val_accuracy = state.team.hear(val_loss or 0.0, val_accuracy or 0.0)
         best = _judge(state, val_loss, val_accuracy, has_validation=validation is not None)
         state.epochs = epoch
         state.epoch_sums.zero_()
@@ -157,16 +164,25 @@ def _steps(state: State, train: Split, epoch: int, a_epoch: int) -> Iterator[Ste
     generator = torch.Generator(state.device).manual_seed(mix("order", state.settings.seed, epoch))
     order = torch.randperm(len(train), generator=generator, device=state.device)
     window, images, since = torch.zeros_like(state.epoch_sums), 0, time.perf_counter()
+    count, every = (
+        0,
+        1,
+    )  # steps since the last event; in a team, the leader says when the next is due
     _training_mode(state.model)
     while True:
         position = state.step % a_epoch
         rows = order[position * size : (position + 1) * size]
-        sums = take_step(state, train.images[rows], train.labels[rows], a_epoch, generator)
+        mine = state.team.share(rows)
+        sums = take_step(
+            state, train.images[mine], train.labels[mine], a_epoch, generator, of=len(rows)
+        )
         window += sums
         state.epoch_sums += sums
         images += len(rows)
+        count += 1
         seconds = time.perf_counter() - since
-        if seconds < REPORT_SECONDS and position + 1 < a_epoch:
+        due = seconds >= REPORT_SECONDS if state.team.size == 1 else count >= every
+        if not due and position + 1 < a_epoch:
             continue
         loss, correct = (window / images).tolist()  # the device catches up here
         seconds = time.perf_counter() - since
@@ -188,19 +204,26 @@ def _steps(state: State, train: Split, epoch: int, a_epoch: int) -> Iterator[Ste
         )
         if position + 1 == a_epoch:
             return
+        every = int(state.team.hear(max(1, count * REPORT_SECONDS / seconds))[0])
         window.zero_()
-        images, since = 0, time.perf_counter()
+        images, count, since = 0, 0, time.perf_counter()
 
 
 def take_step(
-    state: State, images: Tensor, labels: Tensor, a_epoch: int, generator: torch.Generator
+    state: State,
+    images: Tensor,
+    labels: Tensor,
+    a_epoch: int,
+    generator: torch.Generator,
+    of: int | None = None,
 ) -> Tensor:
     """One optimizer step on (N, H, W, 3) uint8 images and (N,) labels, `state.step` counted up.
 
-    Returns (2,): the loss times N, and how many of the N were classified right.
+    In a team these are this process's share `of` so many images. Returns (2,), over all of them:
+    the loss times their number, and how many were classified right.
     """
-    settings = state.settings
-    seed = mix("step", settings.seed, state.step)
+    settings, rank = state.settings, state.team.rank
+    seed = mix(f"step {rank}" if rank else "step", settings.seed, state.step)
     generator.manual_seed(seed)  # augmentation
     torch.manual_seed(seed)  # dropout
     inputs = standardize(augment.augment(images, settings, generator), state.mean, state.std)
@@ -209,15 +232,17 @@ def take_step(
             settings.gamma**state.cuts
         )
     with state.autocast():
-        logits = state.model(inputs)
+        logits = state.forward(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
     state.optimizer.zero_grad()
-    state.scaler.scale(loss).backward()
+    # Gradients are averaged over processes, whose shares may differ by one image.
+    weight = len(labels) * state.team.size / (of or len(labels)) if state.team.size > 1 else 1.0
+    state.scaler.scale(loss * weight if weight != 1.0 else loss).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.step += 1
     correct = (logits.detach().argmax(1) == labels).sum()
-    return torch.stack((loss.detach().float() * len(labels), correct.float()))
+    return state.team.add(torch.stack((loss.detach().float() * len(labels), correct.float())))
 
 
 def validate(state: State, split: Split) -> Generator[Validating, None, tuple[float, float]]:

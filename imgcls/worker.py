@@ -15,13 +15,21 @@ import time
 import traceback
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgcls import jobs, runs
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError, RunError
 from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
 from imgcls.runs import Run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from imgcls.data.tensors import Split
+    from imgcls.team import Team
+    from imgcls.train import State
 
 CHECKPOINT_SECONDS = 30.0  # at most so much work is repeated after a crash, a step's length apart
 EPOCH_CHECKPOINT_SECONDS = 5.0  # ends of epochs that follow each other faster share a checkpoint
@@ -77,9 +85,29 @@ def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, st
 
 def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     """Train until the end or a stop: the run's state, its step, and the reason in words."""
+    from imgcls import team
+
+    with team.lead(run.id, run.config.processes) as ours:
+        return _train(run, stopping, ours)
+
+
+def follow(run_id: str, port: int, rank: int) -> int:
+    """A further process of a run: takes its share of every step and says nothing."""
+    from imgcls import team, train
+
+    run = runs.get(run_id)
+    ours = team.join(rank, run.config.processes, port)
+    state, train_split, validation, _ = _prepare(run, ours)
+    for _event in train.fit(state, train_split, validation):
+        pass
+    return 0
+
+
+def _prepare(run: Run, ours: "Team") -> "tuple[State, Split, Split | None, str]":
+    """The state to train from, the images, and what there is to say about the checkpoint."""
     import torch
 
-    from imgcls import card, machine, models, train
+    from imgcls import machine, models, train
     from imgcls.data import tensors
 
     settings = run.config
@@ -90,31 +118,63 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
         )
     saved, note = _newest_checkpoint(run)
     device = machine.device(settings.device)
+    if device.type == "cuda" and ours.size > 1:
+        device = torch.device("cuda", ours.rank)
+        torch.cuda.set_device(device)
     machine.prepare(device)
     torch.manual_seed(train.mix("weights", settings.seed, 0))
     model = models.build(settings, len(dataset.classes), dataset.size, fetch=saved is None)
     model.to(device=device).to(memory_format=torch.channels_last)
-    first = next((e for e in run.events() if isinstance(e, Started)), None)
-    # Other threads or another number format would add up in another order.
-    if first and first.device == machine.describe(device):
-        precision, threads = first.precision, first.threads
-    else:
-        precision, threads = machine.choose(settings, device, model, dataset.size)
+    precision, threads = _format(run, ours, model, device, dataset.size)
     torch.set_num_threads(threads)
     train_split = tensors.load(settings, settings.train_on, device)
     validation = (
         tensors.load(settings, "validation", device) if settings.train_on == "train" else None
     )
+    state = train.State(model, settings, precision, *tensors.statistics(settings), ours)
+    if saved:
+        state.load_state_dict(saved)
+    return state, train_split, validation, note
+
+
+def _format(
+    run: Run, ours: "Team", model: "nn.Module", device: "torch.device", size: int
+) -> tuple[str, int]:
+    """Number format and threads a process: what the run began with, else what suits best."""
+    from imgcls import machine
+
+    names = list(machine.DTYPES)
+    first = next((e for e in run.events() if isinstance(e, Started)), None)
+    precision, threads = names[0], 1
+    # Other threads or another number format would add up in another order.
+    if first and first.device == machine.describe(device):
+        precision, threads = first.precision, first.threads
+    elif ours.rank == 0:
+        precision, threads = machine.choose(run.config, device, model, size)
+        threads = max(1, threads // ours.size)
+    index, count = ours.hear(names.index(precision), threads)
+    return names[int(index)], int(count)
+
+
+def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, int, str]:
+    import torch
+
+    from imgcls import card, machine, models, train
+    from imgcls.data import tensors
+
+    state, train_split, validation, note = _prepare(run, ours)
+    settings, dataset, model = run.config, catalog.load(run.config.dataset), state.model
+    parameters = sum(p.numel() for p in model.parameters())
     mean, std = tensors.statistics(settings)
-    state = train.State(model, settings, precision, mean, std)
+    threads, precision = torch.get_num_threads(), state.precision
     run.append(
         Started(
             time=time.time(),
-            device=machine.describe(device),
+            device=machine.describe(state.device),
             precision=precision,
             threads=threads,
-            parameters=sum(p.numel() for p in model.parameters()),
-            steps_per_epoch=train.steps_per_epoch(len(train_split), settings.batch_size),
+            parameters=parameters,
+            steps_per_epoch=train.steps_per_epoch(len(train_split), settings.batch_size, ours.size),
             train_images=len(train_split),
             validation_images=len(validation) if validation else 0,
             versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
@@ -122,11 +182,10 @@ def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     )
     _log(
         f"{settings.recipe} on {dataset.name}: {len(train_split):,} images to train on, "
-        f"{sum(p.numel() for p in model.parameters()):,} parameters; {machine.describe(device)}, "
-        f"{precision}, {threads} threads, torch {torch.__version__}"
+        f"{parameters:,} parameters; {machine.describe(state.device)}, {precision}, "
+        f"{ours.size} processes of {threads} threads, torch {torch.__version__}"
     )
-    if saved:
-        state.load_state_dict(saved)
+    if state.step:
         _log(f"goes on from step {state.step:,}. {note}".rstrip())
         run.append(Resumed(step=state.step, epochs=state.epochs, note=note))
     elif _step(run):
@@ -228,6 +287,8 @@ def _plain(error: Exception, run: Run) -> str:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1])
+    status = (
+        main(sys.argv[1]) if len(sys.argv) == 2 else follow(sys.argv[1], *map(int, sys.argv[2:]))
+    )
     sys.stdout.flush()
     os._exit(status)  # unloading torch takes seconds in which the locks would still be held

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up: a room imports from itself and from rooms before it.
 ROOMS = (
     "errors", "files", "config", "events", "card", "data.catalog", "runs", "jobs", "charts",
-    "recipes", "preprocess", "data", "models", "optim", "machine", "train", "budget", "worker",
-    "evaluate", "predict", "export", "serve", "cli", "ui", "pages",
+    "recipes", "preprocess", "data", "models", "optim", "machine", "team", "train", "budget",
+    "worker", "evaluate", "predict", "export", "serve", "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name
 

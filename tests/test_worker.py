@@ -291,3 +291,30 @@ def test_a_worker_that_cannot_begin_says_why(make, home):
     ended = run.events()[-1]
     assert isinstance(ended, Ended)
     assert "No data set named 'tiny' is on disk" in ended.reason
+
+
+def test_two_processes_take_the_steps_of_one(make, spawn):
+    settings = {"model": "cnn", "optimizer": "sgd", "peak_lr": 0.01, "batch_size": 8, "epochs": 2,
+                "flip": False, "crop_pad": 0, "noise": 0.0}  # fmt: skip
+    one, two = make(**settings), make(**settings, processes=2)
+
+    assert (spawn(one).wait(), spawn(two).wait()) == (0, 0)
+
+    alone, together = load_file(one.model_path), load_file(two.model_path)
+    for name, value in alone.items():
+        assert torch.allclose(together[name], value, atol=1e-5), name
+    said = [[e.val_accuracy for e in run.events() if isinstance(e, Epoch)] for run in (one, two)]
+    assert said[0] == said[1]
+
+
+def test_two_processes_killed_end_with_the_same_bytes_as_two_left_alone(make, spawn):
+    alone, killed = make(epochs=2, processes=2), make(epochs=2, processes=2)
+    assert spawn(alone).wait() == 0
+    process = spawn(killed)
+    until(lambda: steps(killed) >= 5, "step 5")
+    process.kill()
+    process.wait()
+
+    assert spawn(killed).wait() == 0
+
+    assert outcome(killed) == outcome(alone)

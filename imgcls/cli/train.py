@@ -33,6 +33,9 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(help="Train so many runs, seeds 0 to N-1.", min=1, max=1000)
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that train together, one a GPU.", min=1)
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(help="As many epochs as fit, after a short measurement.", min=0.1, max=1e5),
@@ -45,13 +48,19 @@ def train(
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both.")
     changes = parse_settings(set_ or [])
-    changes |= {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
+    changes |= {
+        k: v
+        for k, v in (("epochs", epochs), ("seed", seed), ("processes", processes))
+        if v is not None
+    }
     name = dataset or _default_dataset()
     each = [{**changes, "seed": n} for n in range(seeds)] if seeds else [changes]
     # All are made before the first is trained: a wrong setting is told at once.
     settings = [recipe_book.config_for(recipe, name, **changed) for changed in each]
     jobs.check_possible(settings[0])
     if minutes is not None:
+        if processes not in (None, 1):
+            raise typer.BadParameter("--minutes measures one process: leave out --processes.")
         if epochs is not None:
             raise typer.BadParameter("give --epochs or --minutes, not both.")
         fixed = _within(settings[0], minutes)
