@@ -33,13 +33,15 @@ def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
     state = train.State(model, settings, precision, *tensors.statistics(settings))
     split = tensors.load(settings, settings.train_on, device)
     steps = train.steps_per_epoch(len(split), settings.batch_size)
-    seconds = steps * _seconds_a_step(state, split, steps)
+    seconds = 0.0
     if settings.train_on == "train":
         validation = tensors.load(settings, "validation", device)
         start = time.perf_counter()
         for _ in train.validate(state, validation):
             pass
-        seconds += (time.perf_counter() - start) / settings.eval_every
+        seconds = (time.perf_counter() - start) / settings.eval_every
+    # After validation: trial steps may diverge, which the measurement does not mind.
+    seconds += steps * _seconds_a_step(state, split, steps)
     epochs = int(MARGIN * 60 * minutes / seconds)
     if epochs < 1:
         raise ConfigError(
