@@ -11,6 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 8501
 HEADLESS ?=
 TEST_PROCESSES ?= 2
+JSON ?= bench.jsonl
 ARGS ?=
 
 help:  ## This list
@@ -29,8 +30,8 @@ check: $(VENV)/.dev  ## Lint, format, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: $(VENV)/.dev  ## Measure this machine
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev  ## Measure this machine: hours (ARGS="pipeline" is minutes; JSON=bench.jsonl keeps all)
+	$(BIN)/python -m benchmarks $(if $(JSON),--json $(JSON)) $(ARGS)
 
 # The two stamps: installing again happens only where a requirements file is newer.
 $(VENV)/.app: requirements.txt | $(BIN)/pip

@@ -1,7 +1,5 @@
 """Images a second that an import takes, from made-up JPEG files."""
 
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,24 +7,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import Row
+from benchmarks import Row, own_home
 
-REPEATS = 3
 CLASSES = 10
 IMAGES_PER_CLASS = 1000
 SIDE = 32  # pixels, as CIFAR-10 has
 
 
-def rows() -> Iterator[Row]:
+def rows(repeats: int = 3) -> Iterator[Row]:
     """Import a folder, against one process that only decodes the same files with Pillow."""
     from imgcls.data import importer
 
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["IMGCLS_HOME"] = str(Path(folder) / "home")
-        source = Path(folder) / "source"
+    with own_home() as home:
+        source = home / "source"
         make(source)
         decoded, imported = [], []
-        for i in range(REPEATS):
+        for i in range(repeats):
             start = time.perf_counter()
             for file in source.rglob("*.jpg"):
                 with Image.open(file) as image:

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from imgcls import config
+from imgcls.config import TrainConfig
 from imgcls.errors import ModelError
 
 FORMAT = "imgcls 1"  # of the metadata; raised when an older reader could misread it
@@ -20,7 +21,7 @@ FORMAT = "imgcls 1"  # of the metadata; raised when an older reader could misrea
 class Card:
     """Everything but the weights that a prediction needs, and where it all came from."""
 
-    architecture: dict[str, Any]  # settings that decide the network's shape: model, stem
+    architecture: dict[str, Any]  # settings that decide what the network computes
     classes: tuple[str, ...]  # in the order of the logits
     size: int  # pixels a side of the square input
     fit: str  # how a picture of another shape becomes square; see preprocess.to_pixels
@@ -36,6 +37,11 @@ class Card:
     def to_metadata(self) -> dict[str, str]:
         """As safetensors keeps it: text by name."""
         return {"format": FORMAT, "card": config.dumps(asdict(self))}
+
+
+def architecture(settings: TrainConfig) -> dict[str, Any]:
+    """The settings of a run that decide what its network computes from weights and an image."""
+    return {name: getattr(settings, name) for name in ("model", "stem", "input_size")}
 
 
 def read(path: Path) -> Card:

@@ -140,6 +140,56 @@ def compare_runs(
     return drawn
 
 
+def arms(
+    rows: Sequence[tuple[str, Sequence[float], tuple[float, float] | None]],
+    height: int | None = None,
+) -> go.Figure:
+    """The arms of a study from the top down: each run's accuracy a dot, mean and 95 % interval.
+
+    A row is its label, the accuracies (0..1) of its runs, and the interval of their mean where one
+    is known. A dashed line goes through the mean of the first row, which the others are held to.
+    """
+    drawn = figure(height or 44 * len(rows) + 110, showlegend=True)
+    names = [escape(label) for label, _, _ in rows]
+    spots = [
+        # Equal accuracies would hide each other: the runs of an arm stand in steps below its mean.
+        (number(value), i + 0.16 + 0.2 * j / max(len(values) - 1, 1), names[i])
+        for i, (_, values, _) in enumerate(rows)
+        for j, value in enumerate(values)
+    ]
+    drawn.add_scatter(
+        x=[x for x, _, _ in spots], y=[y for _, y, _ in spots], name="one run", mode="markers",
+        marker={"size": 7, "color": GREY, "opacity": 0.75},
+        text=[name for _, _, name in spots], hovertemplate="%{text}: %{x:.2%}<extra></extra>",
+    )  # fmt: skip
+    means = [sum(values) / len(values) if values else math.nan for _, values, _ in rows]
+    ends = [interval or (mean, mean) for mean, (_, _, interval) in zip(means, rows, strict=True)]
+    both = list(zip(means, ends, strict=True))
+    drawn.add_scatter(
+        x=[number(mean) for mean in means], y=list(range(len(rows))), mode="markers",
+        name="mean, 95 % interval", marker={"size": 11, "color": PALETTE[0], "symbol": "diamond"},
+        error_x={
+            "type": "data", "symmetric": False, "thickness": 2, "width": 6, "color": PALETTE[0],
+            "array": [number(high - mean) for mean, (_, high) in both],
+            "arrayminus": [number(mean - low) for mean, (low, _) in both],
+        },
+        text=[
+            f"{name}: mean {mean:.2%}" + (f", {low:.2%} to {high:.2%}" if low < high else "")
+            for name, (mean, (low, high)) in zip(names, both, strict=True)
+        ],
+        hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+    if means and math.isfinite(means[0]):
+        line = {"color": GREY, "width": 1, "dash": "dash"}
+        drawn.add_vline(x=means[0], line=line, layer="below")
+    drawn.update_xaxes(title_text="best validation accuracy", tickformat=".1~%")
+    drawn.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.5],
+        showgrid=False, tickfont={"size": 13}, fixedrange=True,
+    )  # fmt: skip
+    return drawn
+
+
 def class_counts(dataset: Dataset, height: int = 260) -> go.Figure:
     """Images a class, one bar a split: the colour says the class, the pattern the split."""
     names = [escape(name) for name in dataset.classes]
@@ -290,3 +340,44 @@ def _axis(metric: str) -> str:
 
 def _value(metric: str) -> str:
     return "%{y:.2%}" if metric.endswith("accuracy") else "%{y:.4f}"
+
+
+def lr_curve(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    suggestion: float,
+    height: int = 280,
+) -> go.Figure:
+    """The training loss at each learning rate, single and smoothed; the suggested rate is marked.
+
+    All of one length. The axis ends a little above the first loss: what lies beyond is divergence.
+    """
+    drawn = figure(height, "training loss", showlegend=False)
+    drawn.add_scatter(
+        x=list(rates), y=[number(loss) for loss in losses], mode="markers", hoverinfo="skip",
+        marker={"size": 4, "color": TRAIN, "opacity": 0.6},
+    )  # fmt: skip
+    drawn.add_scatter(
+        x=list(rates), y=[number(loss) for loss in smoothed], mode="lines",
+        line={"color": VALIDATION, "width": 2.5},
+        hovertemplate="%{x:.2~e}: %{y:.3f}<extra></extra>",
+    )  # fmt: skip
+    drawn.add_vline(
+        x=suggestion, line={"color": WRONG, "width": 2, "dash": "dash"},
+        annotation={
+            "text": f"{suggestion:g}", "font": {"color": WRONG, "size": 13},
+            "x": math.log10(suggestion), "yanchor": "bottom", "y": 1, "yref": "paper",
+            "xanchor": "center",
+        },
+    )  # fmt: skip
+    low = min(smoothed, default=0.0)
+    fall = max(smoothed[0] - low, 0.1) if smoothed else 1.0
+    drawn.update_xaxes(
+        title_text="learning rate",
+        type="log",
+        exponentformat="power",
+        dtick=1,
+    )
+    drawn.update_yaxes(range=[low - 0.3 * fall, low + 1.8 * fall])
+    return drawn

@@ -23,14 +23,53 @@ MODELS = (
     "cnn",
     "lenet5",
     "resnet18",
+    "resnet34",
+    "resnet50",
+    "alexnet",
+    "vgg11",
+    "vgg16",
+    "googlenet",
+    "inception_v3",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_b_16",
     "small_resnet",
+    "speed_net",
+    "speed_net_wide",
 )
 STEMS = ("small", "imagenet")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+# Networks with ImageNet weights; the stem decides nothing in the others.
+PUBLISHED = (
+    "alexnet",
+    "vgg11",
+    "vgg16",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "googlenet",
+    "inception_v3",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_b_16",
+)
+OF_ONE_SIZE = (  # their last layers count on the size that they were built for
+    "softmax",
+    "feedforward",
+    "net",
+    "simple_cnn",
+    "cnn",
+    "lenet5",
+    "vit_b_16",
+)
+AS_PUBLISHED_ONLY = ("inception_v3", "vit_b_16")  # their layouts leave nothing of a small image
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau", "phases")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COMPILE = ("none", "compile", "cuda-graphs")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-NORMALIZATIONS = ("none", "half", "dataset")
+NORMALIZATIONS = ("none", "half", "dataset", "imagenet")
 TRAIN_ON = ("train", "train+validation")
 
 Phases = tuple[tuple[int, float], ...]
@@ -77,16 +116,28 @@ class TrainConfig:
     """
 
     recipe: str = _setting("custom", "Run", "The recipe that these settings started from.")
+    study: str = _setting(
+        "", "Run", "Name that runs share which belong together: several seeds, or an ablation."
+    )
     dataset: str = _setting("digits", "Run", "Name of the data set to learn from.")
     model: str = _setting("small_resnet", "Model", "The network.", choices=MODELS)
     stem: str = _setting(
         "small",
         "Model",
-        "First layers of a ResNet: small (3×3, stride 1) for small images, imagenet as published.",
+        "First layers of a published network: small fits small images, imagenet is as published.",
         choices=STEMS,
     )
+    input_size: int = _setting(
+        0,
+        "Model",
+        "Side in pixels that the network resizes its images to, on the device; 0: as stored.",
+        low=0,
+        high=512,
+    )
     pretrained: bool = _setting(
-        False, "Model", "Start from ImageNet weights; needs stem imagenet and the weights' file."
+        False,
+        "Model",
+        "Start from ImageNet weights, made for normalization imagenet; needs stem imagenet.",
     )
     weights: str = _setting(
         "", "Model", "A local file of pretrained weights (.pth), where none can be downloaded."
@@ -96,9 +147,54 @@ class TrainConfig:
     )
 
     epochs: int = _setting(10, "Training", "Passes over the training images.", low=1, high=500)
+    steps: int = _setting(
+        0,
+        "Training",
+        "Steps in all, where a time budget fixed them: the last epoch may end early. 0: all whole.",
+        low=0,
+        high=10**8,
+    )
     batch_size: int = _setting(128, "Training", "Images per step.", low=1, high=4096)
+    micro_batch: int = _setting(
+        0,
+        "Training",
+        "Images per pass, gradients added up until batch_size is reached; 0 is all at once.",
+        low=0,
+        high=4096,
+    )
     label_smoothing: float = _setting(
         0.0, "Training", "Share of the target spread evenly over all classes.", low=0.0, high=0.5
+    )
+    hard_share: float = _setting(
+        1.0,
+        "Training",
+        "Share of the images, the hardest, that late epochs take again and again; 1 takes all.",
+        low=0.05,
+        high=1.0,
+    )
+    hard_from: float = _setting(
+        0.5,
+        "Training",
+        "Share of the steps after which epochs take only the hardest images.",
+        low=0.0,
+        high=1.0,
+    )
+    class_weights: bool = _setting(
+        False, "Training", "Weigh classes in the loss by one over their share of the images."
+    )
+    clip_norm: float = _setting(
+        0.0,
+        "Training",
+        "Scale down gradients that are longer than this; 0 never does.",
+        low=0.0,
+        high=1000.0,
+    )
+    ema: float = _setting(
+        0.0,
+        "Training",
+        "Share that a moving average of the weights keeps a step; it becomes the model. 0: off.",
+        low=0.0,
+        high=0.99999,
     )
     early_stopping: int = _setting(
         0,
@@ -156,6 +252,9 @@ class TrainConfig:
     )
 
     flip: bool = _setting(False, "Augmentation", "Mirror half of the images left to right.")
+    alternating_flip: bool = _setting(
+        False, "Augmentation", "With flip: mirror each image in every second epoch, not by chance."
+    )
     crop_pad: int = _setting(
         0, "Augmentation", "Shift by up to so many pixels, borders reflected.", low=0, high=32
     )
@@ -180,10 +279,25 @@ class TrainConfig:
         0, "Augmentation", "Side of a square blanked at random, in pixels.", low=0, high=128
     )
 
+    start_size: int = _setting(
+        0,
+        "Augmentation",
+        "Side of the images in the first steps, to save time; 0 is full size from the start.",
+        low=0,
+        high=512,
+    )
+    full_size_from: float = _setting(
+        0.7,
+        "Augmentation",
+        "Share of the steps in which images grow from start_size to their full size.",
+        low=0.0,
+        high=1.0,
+    )
+
     normalization: str = _setting(
         "half",
         "Data",
-        "none keeps 0..1, half maps to -1..1, dataset uses the training images' mean and sd.",
+        "none: 0..1, half: -1..1; dataset and imagenet use the mean and sd of those images.",
         choices=NORMALIZATIONS,
     )
     validation_share: float = _setting(
@@ -211,6 +325,15 @@ class TrainConfig:
     device: str = _setting("auto", "Machine", "Where to compute.", choices=DEVICES)
     precision: str = _setting(
         "auto", "Machine", "Number format; auto measures which is faster here.", choices=PRECISIONS
+    )
+    compile: str = _setting(
+        "none",
+        "Machine",
+        "torch.compile: slower on the CPUs that were measured; cuda-graphs needs CUDA.",
+        choices=COMPILE,
+    )
+    tensorboard: bool = _setting(
+        False, "Machine", "Also write event files for TensorBoard into the run's folder."
     )
     processes: int = _setting(
         1,
@@ -368,6 +491,15 @@ def _check_together(config: TrainConfig) -> None:
             f"With schedule phases the rates stand in phases: set peak_lr to their highest, "
             f"{max(rates):g}, or change phases; got {config.peak_lr:g}."
         )
+    if config.model in AS_PUBLISHED_ONLY and config.stem != "imagenet":
+        raise ConfigError(
+            f"{config.model} needs stem imagenet, with input_size where the images are small: "
+            f"no form of it for small images is known."
+        )
+    if config.pretrained and config.model not in PUBLISHED:
+        raise ConfigError(
+            f"{config.model} has no pretrained weights. Choose one of: {', '.join(PUBLISHED)}."
+        )
     if config.pretrained and config.stem != "imagenet":
         raise ConfigError(
             "pretrained needs stem imagenet: published weights fit no other first layer."
@@ -378,6 +510,27 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             "weights names a file of pretrained weights: set pretrained to true to use it."
         )
+    if config.alternating_flip and not config.flip:
+        raise ConfigError("alternating_flip needs flip: it says when to mirror, not whether.")
+    if config.input_size and config.start_size:
+        raise ConfigError(
+            "input_size and start_size exclude each other: the network would enlarge again what "
+            "training shrank. Set one of them to 0."
+        )
+    if config.start_size and config.model in OF_ONE_SIZE:
+        raise ConfigError(
+            f"{config.model} takes images of one size only: set start_size to 0, not "
+            f"{config.start_size}."
+        )
+    if config.micro_batch > config.batch_size:
+        raise ConfigError(
+            f"micro_batch must be at most batch_size, {config.batch_size}; got "
+            f"{config.micro_batch}."
+        )
+    if config.hard_share < 1 and config.processes > 1:
+        raise ConfigError("hard_share below 1 needs processes 1: each would know but its share.")
+    if config.compile == "cuda-graphs" and config.device not in ("auto", "cuda"):
+        raise ConfigError(f"cuda-graphs needs device cuda, got {config.device}.")
     if config.nesterov and (config.optimizer != "sgd" or config.momentum == 0):
         raise ConfigError("nesterov needs optimizer sgd with momentum above 0.")
     if config.train_on == "train+validation" and (

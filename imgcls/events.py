@@ -34,6 +34,8 @@ class Started:
     train_images: int
     validation_images: int
     versions: dict[str, str]
+    flops: float = 0.0  # of a forward and a backward pass over one image; 0 in older runs
+    peak_flops: float = 0.0  # a second, of this machine's matrix product in this number format
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class Step:
     images_per_second: float
     memory_mb: float  # resident memory on a CPU, allocated memory on a GPU
     seconds: float  # time spent training, over all sittings
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time went since the last of these."""
+
+    step: int
+    images: int  # trained on
+    seconds: dict[str, float]  # by part of imgcls.doctor.PARTS; on CUDA a sample of the steps
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,10 @@ class Ended:
     reason: str  # one sentence
 
 
-Event = Queued | Started | Resumed | Step | Validating | Epoch | Ended
+Event = Queued | Started | Resumed | Step | Profile | Validating | Epoch | Ended
 KINDS: dict[str, type[Any]] = {
     kind.__name__.lower(): kind
-    for kind in (Queued, Started, Resumed, Step, Validating, Epoch, Ended)
+    for kind in (Queued, Started, Resumed, Step, Profile, Validating, Epoch, Ended)
 }
 
 
@@ -110,7 +121,7 @@ def from_line(line: bytes | str) -> Event | None:
     try:
         values = json.loads(line)
         kind = KINDS[values.pop("event")]
-        names = {f.name for f in dataclasses.fields(kind)}
+        names = values.keys() & {f.name for f in dataclasses.fields(kind)}
         event: Event = kind(**{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -130,4 +141,4 @@ def effective(events: Iterable[Event]) -> list[Event]:
 def _is_void(event: Event, resumed: Resumed) -> bool:
     if isinstance(event, Epoch):  # a checkpoint may lie between an epoch's last step and its end
         return event.epoch > resumed.epochs
-    return isinstance(event, Step) and event.step > resumed.step
+    return isinstance(event, (Step, Profile)) and event.step > resumed.step

@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from torch.optim import Optimizer
 
+from imgcls import muon
 from imgcls.config import TrainConfig
 
+Builder = Callable[[nn.Module, TrainConfig], Optimizer]
 
-def _sgd(parameters: list[nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
+
+def _sgd(model: nn.Module, settings: TrainConfig) -> Optimizer:
     return torch.optim.SGD(
-        parameters,
+        learning(model),
         lr=settings.peak_lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
@@ -21,29 +25,53 @@ def _sgd(parameters: list[nn.Parameter], settings: TrainConfig) -> torch.optim.O
     )
 
 
-def _adam(kind: Any) -> Callable[[list[nn.Parameter], TrainConfig], torch.optim.Optimizer]:
-    def build(parameters: list[nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
-        optimizer: torch.optim.Optimizer = kind(
-            parameters, lr=settings.peak_lr, weight_decay=settings.weight_decay, fused=True
+def _rmsprop(model: nn.Module, settings: TrainConfig) -> Optimizer:
+    return torch.optim.RMSprop(
+        learning(model),
+        lr=settings.peak_lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        foreach=True,  # torch has no fused kernel for it
+    )
+
+
+def _adam(kind: Any) -> Builder:
+    def build(model: nn.Module, settings: TrainConfig) -> Optimizer:
+        optimizer: Optimizer = kind(
+            learning(model), lr=settings.peak_lr, weight_decay=settings.weight_decay, fused=True
         )
         return optimizer
 
     return build
 
 
+def _muon(model: nn.Module, settings: TrainConfig) -> Optimizer:
+    return muon.Muon(
+        learning(model),
+        lr=settings.peak_lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
 # Fused on every device: one kernel a step, and no read-back of Adam's step count.
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], TrainConfig], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Builder] = {
     "sgd": _sgd,
     "adam": _adam(torch.optim.Adam),  # weight decay is L2: added to the gradient
     "adamw": _adam(torch.optim.AdamW),  # weight decay is decoupled: Loshchilov 2017, 1711.05101
+    "rmsprop": _rmsprop,
+    "muon": _muon,
 }
 
 
-def build(model: nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
+def build(model: nn.Module, settings: TrainConfig) -> Optimizer:
     """The optimizer of a run over the parameters that learn."""
-    return OPTIMIZERS[settings.optimizer](
-        [p for p in model.parameters() if p.requires_grad], settings
-    )
+    return OPTIMIZERS[settings.optimizer](model, settings)
+
+
+def learning(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _constant(settings: TrainConfig, epochs: float) -> float:
@@ -91,4 +119,6 @@ def learning_rate(settings: TrainConfig, step: int, steps_per_epoch: int) -> flo
     """The rate of the step that follows `step` others, cuts of schedule plateau left out."""
     # The middle of the step, so that a schedule that touches zero never wastes a whole step on it.
     epochs = (step + 0.5) / steps_per_epoch
+    if settings.steps:  # a time budget's: the schedule is compressed to end with the last of them
+        epochs *= settings.epochs * steps_per_epoch / settings.steps
     return settings.peak_lr * SCHEDULES[settings.schedule](settings, epochs)

@@ -52,7 +52,58 @@ def _recipe(name: str, title: str, expected: str, source: str, **settings: Any) 
     return Recipe(TrainConfig(recipe=name, **settings), title, expected, source)
 
 
+_SPEED: dict[str, Any] = {
+    "model": "speed_net",
+    "batch_size": 250,
+    "optimizer": "muon",
+    "peak_lr": 0.12,
+    "momentum": 0.6,
+    "schedule": "one-cycle",
+    "warmup_share": 0.0,
+    "label_smoothing": 0.2,
+    "flip": True,
+    "alternating_flip": True,
+    "crop_pad": 2,
+    "normalization": "dataset",
+}
+
 RECIPES: dict[str, Recipe] = {
+    "speed-fast": _recipe(
+        "speed-fast",
+        "Speed, fast: three passes over small images",
+        "TODO",
+        "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
+        **_SPEED,
+        epochs=3,
+        start_size=20,
+        full_size_from=1.0,
+        hard_share=0.6,
+        hard_from=0.34,
+    ),
+    "speed": _recipe(
+        "speed",
+        "Speed: the anchor's accuracy in a fraction of its time",
+        "TODO",
+        "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
+        **_SPEED,
+        epochs=6,
+        start_size=20,
+        full_size_from=0.8,
+        hard_share=0.6,
+        hard_from=0.5,
+    ),
+    "speed-max": _recipe(
+        "speed-max",
+        "Speed, max: the most accurate in about 40 minutes of two cores",
+        "TODO",
+        "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
+        **_SPEED | {"model": "speed_net_wide"},
+        epochs=20,
+        start_size=20,
+        full_size_from=0.8,
+        hard_share=0.6,
+        hard_from=0.5,
+    ),
     "quick": _recipe(
         "quick",
         "Quick: a small residual network",

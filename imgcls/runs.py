@@ -4,7 +4,8 @@
     events.jsonl         what the worker said; only ever appended to
     checkpoint/          step-<n>.<sha256>.pt, the last two: everything needed to go on exactly
     model.safetensors    the best weights, with what is needed to use them in its metadata
-    predictions/         <split>.npz, stored logits
+    predictions/         <split>.npz, stored logits; <split>.tta.npz, of several views an image
+    tensorboard/         event files, where the setting asks for them
     log.txt              the worker's output
     lock                 held by the worker: a run is alive while its lock is held
     stop                 somebody asked the worker to stop
@@ -93,8 +94,12 @@ class Run:
     def log_path(self) -> Path:
         return self.path / "log.txt"
 
-    def predictions_path(self, split: str) -> Path:
-        return self.path / "predictions" / f"{split}.npz"
+    @property
+    def tensorboard_path(self) -> Path:
+        return self.path / "tensorboard"
+
+    def predictions_path(self, split: str, tta: bool = False) -> Path:
+        return self.path / "predictions" / f"{split}{'.tta' if tta else ''}.npz"
 
     # --- events ---
 
@@ -226,9 +231,11 @@ class Run:
             path for path in self.checkpoints() if files.sha256(path) == path.name.split(".")[1]
         ]
 
-    def save_predictions(self, split: str, write: Callable[[Path], None]) -> None:
+    def save_predictions(
+        self, split: str, write: Callable[[Path], None], tta: bool = False
+    ) -> None:
         (self.path / "predictions").mkdir(exist_ok=True)
-        files.write_atomically(self.predictions_path(split), write)
+        files.write_atomically(self.predictions_path(split, tta), write)
 
     def delete(self) -> None:
         """Remove the directory; raises RunError while the run trains."""

@@ -54,6 +54,9 @@ class Team:
         return tuple(message.tolist())
 
 
+ALONE = Team()
+
+
 @contextlib.contextmanager
 def lead(run_id: str, size: int) -> Iterator[Team]:
     """Start the followers of a run, and end them with the block."""

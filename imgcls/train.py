@@ -15,16 +15,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from imgcls import machine, optim
+from imgcls import averaging, doctor, machine, optim
 from imgcls.config import TrainConfig
 from imgcls.data import augment
 from imgcls.data.tensors import Split, normalize, standardize
 from imgcls.errors import ImgclsError
-from imgcls.events import Epoch, Step, Validating
-from imgcls.team import Team
+from imgcls.events import Epoch, Profile, Step, Validating
+from imgcls.team import ALONE, Team
 
-ALONE = Team()
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
+PROFILE_SECONDS = 5.0  # between two words on where the time went
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
@@ -36,7 +36,8 @@ class State:
     """Everything that changes while a run trains: save it, load it, and training goes on exactly.
 
     model: on the device that computes, in the memory format that it prefers. precision: fp32, bf16
-    or fp16. mean, std: a channel, for pixels 0..1.
+    or fp16. mean, std: a channel, for pixels 0..1. class_weights: (classes,), which the loss of an
+    image is multiplied by, on the model's device.
     """
 
     def __init__(
@@ -47,11 +48,14 @@ class State:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         team: Team = ALONE,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.model = model
+        self.average = averaging.start(model) if settings.ema else None
         self.team = team
-        self.forward = team.wrap(model)
+        self.forward = _compiled(team.wrap(model), settings)
         self.settings = settings
+        self.class_weights = class_weights
         self.device = next(model.parameters()).device
         self.precision = precision
         self.optimizer = optim.build(model, settings)
@@ -67,6 +71,8 @@ class State:
         self.without_progress = 0  # evaluations since best_loss
         self.since_cut = 0  # the same, counted anew at each cut of schedule plateau
         self.cuts = 0  # of schedule plateau
+        self.losses: Tensor | None = None  # (images,), of each when last seen, for hard_share
+        self.clock = doctor.Clock(self.device)  # tells of this sitting alone
 
     _numbers = (
         "precision",
@@ -86,6 +92,8 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
+            "losses": torch.zeros(0) if self.losses is None else self.losses,
             "epoch_sums": self.epoch_sums,
             **{name: getattr(self, name) for name in self._numbers},
         }
@@ -95,9 +103,18 @@ class State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        if len(saved["losses"]):
+            self.losses = saved["losses"].to(self.device)
         self.epoch_sums.copy_(saved["epoch_sums"])
         for name in self._numbers:
             setattr(self, name, saved[name])
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated and saved: the average of the weights, where there is one."""
+        return self.average if self.average is not None else self.model
 
     def autocast(self) -> torch.autocast:
         """The number format of forward passes."""
@@ -111,6 +128,11 @@ def steps_per_epoch(images: int, batch_size: int, processes: int = 1) -> int:
     return full + (rest >= 2 * processes or full == 0)
 
 
+def total_steps(settings: TrainConfig, a_epoch: int) -> int:
+    """Steps of a whole run, of which an epoch has `a_epoch`."""
+    return settings.steps or settings.epochs * a_epoch
+
+
 def stopped_early(state: State) -> bool:
     """Whether validation has gone without progress for as long as the settings allow."""
     limit = state.settings.early_stopping
@@ -119,30 +141,38 @@ def stopped_early(state: State) -> bool:
 
 def fit(
     state: State, train: Split, validation: Split | None
-) -> Iterator[Step | Validating | Epoch]:
+) -> Iterator[Step | Profile | Validating | Epoch]:
     """Train in place from where `state` stands; stop iterating to stop.
 
     Between two events nothing makes the device wait. Yields Step about twice a second and at each
-    epoch's end, then Epoch once `state` holds the epoch's outcome. Raises Diverged when a loss is
-    not finite.
+    epoch's end, Profile now and then, and Epoch once `state` holds the epoch's outcome. Raises
+    Diverged when a loss is not finite.
     """
     settings = state.settings
     a_epoch = steps_per_epoch(len(train), settings.batch_size, state.team.size)
+    total = total_steps(settings, a_epoch)
+    if settings.hard_share < 1 and state.losses is None:
+        state.losses = torch.full((len(train),), math.inf, device=state.device)  # unseen is hardest
     while state.epochs < settings.epochs and not stopped_early(state):
         epoch = state.epochs + 1
-        if state.step < epoch * a_epoch:  # else the state was saved between last step and here
-            yield from _steps(state, train, epoch, a_epoch)
+        end = min(epoch * a_epoch, total)
+        if state.step < end:  # else the state was saved between last step and here
+            yield from _steps(state, train, epoch, a_epoch, end)
         start = time.perf_counter()
         loss, correct = state.epoch_sums.tolist()
-        seen = min(a_epoch * settings.batch_size, len(train))
+        seen = min((end - (epoch - 1) * a_epoch) * settings.batch_size, len(train))
         val_loss = val_accuracy = None
-        due = epoch % settings.eval_every == 0 or epoch == settings.epochs
+        last = end == total
+        due = epoch % settings.eval_every == 0 or last
         if validation is not None and due:
+            state.clock.mark("idle")
             if state.team.rank == 0:
                 val_loss, val_accuracy = yield from validate(state, validation)
             val_loss, val_accuracy = state.team.hear(val_loss or 0.0, val_accuracy or 0.0)
+            state.clock.mark("evaluation")
+            yield Profile(state.step, 0, state.clock.take())  # no later one may come
         best = _judge(state, val_loss, val_accuracy, has_validation=validation is not None)
-        state.epochs = epoch
+        state.epochs = settings.epochs if last else epoch
         state.epoch_sums.zero_()
         state.seconds += time.perf_counter() - start
         yield Epoch(
@@ -158,31 +188,30 @@ def fit(
         )
 
 
-def _steps(state: State, train: Split, epoch: int, a_epoch: int) -> Iterator[Step]:
-    """The rest of an epoch, from the step that `state` stands at."""
+def _steps(
+    state: State, train: Split, epoch: int, a_epoch: int, end: int
+) -> Iterator[Step | Profile]:
+    """The rest of an epoch, from the step that `state` stands at up to step `end`."""
     size = state.settings.batch_size
     generator = torch.Generator(state.device).manual_seed(mix("order", state.settings.seed, epoch))
-    order = torch.randperm(len(train), generator=generator, device=state.device)
+    order, mirrored = _order(state, len(train), epoch, a_epoch, generator)
     window, images, since = torch.zeros_like(state.epoch_sums), 0, time.perf_counter()
-    count, every = (
-        0,
-        1,
-    )  # steps since the last event; in a team, the leader says when the next is due
-    _training_mode(state.model)
+    count, every = 0, 1  # steps since the last event; in a team, the leader says how many
+    profiled, profiled_images = since, 0
+    training_mode(state.model)
     while True:
         position = state.step % a_epoch
-        rows = order[position * size : (position + 1) * size]
-        mine = state.team.share(rows)
-        sums = take_step(
-            state, train.images[mine], train.labels[mine], a_epoch, generator, of=len(rows)
-        )
+        batch = slice(position * size, (position + 1) * size)
+        rows = order[batch]
+        flips = None if mirrored is None else mirrored[batch]
+        sums = take_step(state, train, rows, a_epoch, generator, flips)
         window += sums
         state.epoch_sums += sums
         images += len(rows)
         count += 1
         seconds = time.perf_counter() - since
         due = seconds >= REPORT_SECONDS if state.team.size == 1 else count >= every
-        if not due and position + 1 < a_epoch:
+        if not due and state.step < end:
             continue
         loss, correct = (window / images).tolist()  # the device catches up here
         seconds = time.perf_counter() - since
@@ -202,47 +231,138 @@ def _steps(state: State, train: Split, epoch: int, a_epoch: int) -> Iterator[Ste
             memory_mb=machine.memory_mb(state.device),
             seconds=state.seconds,
         )
-        if position + 1 == a_epoch:
+        profiled_images += images
+        if time.perf_counter() - profiled >= PROFILE_SECONDS or state.step == end:
+            yield Profile(state.step, profiled_images, state.clock.take())
+            profiled, profiled_images = time.perf_counter(), 0
+        if state.step == end:
             return
         every = int(state.team.hear(max(1, count * REPORT_SECONDS / seconds))[0])
         window.zero_()
         images, count, since = 0, 0, time.perf_counter()
 
 
+def _order(
+    state: State, images: int, epoch: int, a_epoch: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """The rows of an epoch in their order, int64 (images,), and which to mirror, where it is fixed.
+
+    From `hard_from` on only the hardest `hard_share` of the images are taken, again and again until
+    there are as many as in any other epoch: those with the largest loss when last trained on.
+    Source: selective backpropagation, Jiang et al. 2019, arXiv:1910.00762, with stale losses.
+    """
+    settings, kept = state.settings, images
+    late = (epoch - 1) * a_epoch >= settings.hard_from * total_steps(settings, a_epoch)
+    if state.losses is not None and late:
+        kept = max(1, round(settings.hard_share * images))
+        hardest = state.losses.topk(kept).indices
+        passes = [
+            hardest[torch.randperm(kept, generator=generator, device=state.device)]
+            for _ in range(-(-images // kept))
+        ]
+        order = torch.cat(passes)[:images]
+    else:
+        order = torch.randperm(images, generator=generator, device=state.device)
+    if not settings.alternating_flip:
+        return order, None
+    turns = torch.arange(images, device=state.device) // kept + epoch
+    return order, augment.alternating(order, turns, mix("mirror", settings.seed, 0))
+
+
 def take_step(
     state: State,
-    images: Tensor,
-    labels: Tensor,
+    train: Split,
+    rows: Tensor,
     a_epoch: int,
     generator: torch.Generator,
-    of: int | None = None,
+    mirrored: Tensor | None = None,
 ) -> Tensor:
-    """One optimizer step on (N, H, W, 3) uint8 images and (N,) labels, `state.step` counted up.
+    """One optimizer step on these rows of `train`, int64 (N,); `state.step` is counted up.
 
-    In a team these are this process's share `of` so many images. Returns (2,), over all of them:
-    the loss times their number, and how many were classified right.
+    mirrored: bool (N,), which to mirror; by chance if not given. In a team this process takes its
+    share of them. Returns (2,), over all rows: the loss times
+    their number, and how many were classified right.
     """
-    settings, rank = state.settings, state.team.rank
-    seed = mix(f"step {rank}" if rank else "step", settings.seed, state.step)
+    settings, team = state.settings, state.team
+    state.clock.begin()
+    mine = team.share(rows)
+    seed = mix(f"step {team.rank}" if team.rank else "step", settings.seed, state.step)
     generator.manual_seed(seed)  # augmentation
     torch.manual_seed(seed)  # dropout
-    inputs = standardize(augment.augment(images, settings, generator), state.mean, state.std)
+    labels = train.labels[mine]
+    if mirrored is not None:
+        mirrored = team.share(mirrored)
+    inputs = _inputs(state, train, mine, a_epoch, generator, mirrored)
+    state.clock.mark("data")
     for group in state.optimizer.param_groups:
         group["lr"] = optim.learning_rate(settings, state.step, a_epoch) * (
             settings.gamma**state.cuts
         )
-    with state.autocast():
-        logits = state.forward(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
     state.optimizer.zero_grad()
     # Gradients are averaged over processes, whose shares may differ by one image.
-    weight = len(labels) * state.team.size / (of or len(labels)) if state.team.size > 1 else 1.0
-    state.scaler.scale(loss * weight if weight != 1.0 else loss).backward()
+    scale = team.size / len(rows)
+    sums = torch.zeros_like(state.epoch_sums)
+    losses = []
+    for part, wanted in zip(
+        *(_parts(t, settings.micro_batch) for t in (inputs, labels)), strict=True
+    ):
+        with state.autocast():
+            logits = state.forward(part)
+            each = F.cross_entropy(
+                logits,
+                wanted,
+                weight=state.class_weights,
+                label_smoothing=settings.label_smoothing,
+                reduction="none",
+            )
+            loss = each.sum()
+        state.clock.mark("forward")
+        state.scaler.scale(loss * scale).backward()
+        state.clock.mark("backward")
+        losses.append(each.detach().float())
+        correct = (logits.detach().argmax(1) == wanted).sum()
+        sums += torch.stack((loss.detach().float(), correct.float()))
+    if state.losses is not None:
+        state.losses[mine] = torch.cat(losses)
+    if settings.clip_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(optim.learning(state.model), settings.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.step += 1
-    correct = (logits.detach().argmax(1) == labels).sum()
-    return state.team.add(torch.stack((loss.detach().float() * len(labels), correct.float())))
+    if state.average is not None:
+        averaging.update(state.average, state.model, settings.ema, state.step)
+    state.clock.mark("optimizer")
+    return team.add(sums)
+
+
+def _inputs(
+    state: State,
+    train: Split,
+    rows: Tensor,
+    a_epoch: int,
+    generator: torch.Generator,
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """(N, 3, side, side) floats, augmented and normalised."""
+    settings = state.settings
+    floats = augment.augment(train.images(rows), settings, generator, mirrored)
+    share = state.step / total_steps(settings, a_epoch)
+    floats = augment.shrink(floats, augment.side_at(settings, share, train.side))
+    return standardize(floats, state.mean, state.std)
+
+
+def _parts(tensor: Tensor, size: int) -> tuple[Tensor, ...]:
+    """A batch in equal parts of at most `size` images; whole where `size` is 0."""
+    return tensor.tensor_split(-(-len(tensor) // size)) if size else (tensor,)
+
+
+def _compiled(forward: nn.Module, settings: TrainConfig) -> Any:
+    """The network as torch.compile makes it, where that is asked for."""
+    if settings.compile == "none":
+        return forward
+    graphs = settings.compile == "cuda-graphs"
+    return torch.compile(forward, mode="reduce-overhead" if graphs else "default", dynamic=False)
 
 
 def validate(state: State, split: Split) -> Generator[Validating, None, tuple[float, float]]:
@@ -251,12 +371,13 @@ def validate(state: State, split: Split) -> Generator[Validating, None, tuple[fl
     Raises Diverged where the loss is not finite.
     """
     sums, since = torch.zeros(2, device=state.device), time.perf_counter()
-    state.model.eval()
-    batch = max(1, VALIDATION_PIXELS // split.images[0, :, :, 0].numel())
+    model = state.judged.eval()
+    side = max(split.side, state.settings.input_size)
+    batch = max(1, VALIDATION_PIXELS // side**2)
     for start in range(0, len(split), batch):
         rows = slice(start, start + batch)
         with torch.inference_mode(), state.autocast():
-            logits = state.model(normalize(split.images[rows], state.mean, state.std)).float()
+            logits = model(normalize(split.images(rows), state.mean, state.std)).float()
             loss = F.cross_entropy(logits, split.labels[rows], reduction="sum")
             correct = (logits.argmax(1) == split.labels[rows]).sum()
             sums += torch.stack((loss, correct.float()))
@@ -294,7 +415,7 @@ def _judge(
     return best
 
 
-def _training_mode(model: nn.Module) -> None:
+def training_mode(model: nn.Module) -> None:
     """As model.train(), but a frozen batch norm keeps its statistics too."""
     for module in model.train().modules():
         own = list(module.parameters(recurse=False))

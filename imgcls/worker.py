@@ -24,12 +24,8 @@ from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
 from imgcls.runs import Run
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from imgcls.data.tensors import Split
+    from imgcls.sitting import Sitting
     from imgcls.team import Team
-    from imgcls.train import State
 
 CHECKPOINT_SECONDS = 30.0  # at most so much work is repeated after a crash, a step's length apart
 EPOCH_CHECKPOINT_SECONDS = 5.0  # ends of epochs that follow each other faster share a checkpoint
@@ -69,7 +65,7 @@ def main(run_id: str) -> int:
 
 def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
     kind = jobs.device_kind(run.config)
-    held = None if jobs.waiting_before(run) else runs.hold_device(kind)
+    held = _turn(run, kind)
     if held is None:
         _log(f"waits for {kind}: another run trains on it")
         run.append(Queued(time=time.time(), device=kind))
@@ -79,8 +75,17 @@ def _wait_and_work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, st
         if not run.path.exists():
             raise RunError(f"Run {run.id} was deleted while it waited.")
         time.sleep(QUEUE_SECONDS)
-        held = None if jobs.waiting_before(run) else runs.hold_device(kind)
+        held = _turn(run, kind)
     return work(run, stopping)
+
+
+def _turn(run: Run, kind: str) -> int | None:
+    """The device's lock, where it is free and no run that came before waits for it."""
+    held = runs.hold_device(kind)  # first, since a look at all other runs takes much longer
+    if held is not None and jobs.waiting_before(run):
+        os.close(held)
+        return None
+    return held
 
 
 def work(run: Run, stopping: Callable[[], bool]) -> tuple[str, int, str]:
@@ -97,18 +102,15 @@ def follow(run_id: str, port: int, rank: int) -> int:
 
     run = runs.get(run_id)
     ours = team.join(rank, run.config.processes, port)
-    state, train_split, validation, _ = _prepare(run, ours)
-    for _event in train.fit(state, train_split, validation):
+    begun, _ = _prepare(run, ours)
+    for _event in train.fit(begun.state, begun.train, begun.validation):
         pass
     return 0
 
 
-def _prepare(run: Run, ours: "Team") -> "tuple[State, Split, Split | None, str]":
-    """The state to train from, the images, and what there is to say about the checkpoint."""
-    import torch
-
-    from imgcls import machine, models, train
-    from imgcls.data import tensors
+def _prepare(run: Run, ours: "Team") -> "tuple[Sitting, str]":
+    """What to train with, and what there is to say about the checkpoint."""
+    from imgcls import machine, sitting
 
     settings = run.config
     dataset = catalog.load(settings.dataset)
@@ -117,52 +119,25 @@ def _prepare(run: Run, ours: "Team") -> "tuple[State, Split, Split | None, str]"
             f"Data set {dataset.name} is not the one that this run began with: start a new run."
         )
     saved, note = _newest_checkpoint(run)
-    device = machine.device(settings.device)
-    if device.type == "cuda" and ours.size > 1:
-        device = torch.device("cuda", ours.rank)
-        torch.cuda.set_device(device)
-    machine.prepare(device)
-    torch.manual_seed(train.mix("weights", settings.seed, 0))
-    model = models.build(settings, len(dataset.classes), dataset.size, fetch=saved is None)
-    model.to(device=device).to(memory_format=torch.channels_last)
-    precision, threads = _format(run, ours, model, device, dataset.size)
-    torch.set_num_threads(threads)
-    train_split = tensors.load(settings, settings.train_on, device)
-    validation = (
-        tensors.load(settings, "validation", device) if settings.train_on == "train" else None
-    )
-    state = train.State(model, settings, precision, *tensors.statistics(settings), ours)
-    if saved:
-        state.load_state_dict(saved)
-    return state, train_split, validation, note
-
-
-def _format(
-    run: Run, ours: "Team", model: "nn.Module", device: "torch.device", size: int
-) -> tuple[str, int]:
-    """Number format and threads a process: what the run began with, else what suits best."""
-    from imgcls import machine
-
-    names = list(machine.DTYPES)
     first = next((e for e in run.events() if isinstance(e, Started)), None)
-    precision, threads = names[0], 1
     # Other threads or another number format would add up in another order.
-    if first and first.device == machine.describe(device):
-        precision, threads = first.precision, first.threads
-    elif ours.rank == 0:
-        precision, threads = machine.choose(run.config, device, model, size)
-        threads = max(1, threads // ours.size)
-    index, count = ours.hear(names.index(precision), threads)
-    return names[int(index)], int(count)
+    same = first and first.device == machine.describe(machine.device(settings.device))
+    format = (first.precision, first.threads) if first and same else None
+    if format is None and ours.rank == 0 and settings.precision == "auto":
+        where = machine.device(settings.device)
+        known = machine.remembered(settings, where, dataset.size)
+        _log(f"number format: {f'{known}, remembered' if known else 'chosen for this machine now'}")
+    return sitting.begin(settings, saved=saved, format=format, team=ours), note
 
 
 def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, int, str]:
     import torch
 
-    from imgcls import card, machine, models, train
+    from imgcls import card, doctor, machine, models, train
     from imgcls.data import tensors
 
-    state, train_split, validation, note = _prepare(run, ours)
+    begun, note = _prepare(run, ours)
+    state, train_split, validation = begun.state, begun.train, begun.validation
     settings, dataset, model = run.config, catalog.load(run.config.dataset), state.model
     parameters = sum(p.numel() for p in model.parameters())
     mean, std = tensors.statistics(settings)
@@ -178,6 +153,8 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
             train_images=len(train_split),
             validation_images=len(validation) if validation else 0,
             versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+            flops=doctor.flops(model, train_split.side),
+            peak_flops=machine.matrix_product(state.device, precision) * ours.size,
         )
     )
     _log(
@@ -193,7 +170,7 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
 
     def save_model(event: Epoch) -> None:
         about = card.Card(
-            architecture={"model": settings.model, "stem": settings.stem},
+            architecture=card.architecture(settings),
             classes=dataset.classes,
             size=dataset.size,
             fit=dataset.fit,
@@ -206,7 +183,7 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
             epoch=event.epoch,
             val_accuracy=event.val_accuracy,
         )
-        run.save_model(lambda path: models.save(path, model, about))
+        run.save_model(lambda path: models.save(path, state.judged, about))
 
     def save_checkpoint() -> None:
         if train.is_finite(model):
@@ -216,20 +193,28 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
             _log(f"no checkpoint at step {state.step:,}: a weight is not finite")
 
     last_save = time.monotonic()
-    for event in train.fit(state, train_split, validation):
-        if isinstance(event, Epoch) and event.best:
-            save_model(event)
-        run.append(event)
-        if isinstance(event, Epoch):
-            _log(_told(event, settings.epochs))
-        age = time.monotonic() - last_save
-        stop = stopping()
-        limit = EPOCH_CHECKPOINT_SECONDS if isinstance(event, Epoch) else CHECKPOINT_SECONDS
-        if stop or age > limit:
-            save_checkpoint()
-            last_save = time.monotonic()
-        if stop:
-            return "stopped", state.step, f"Stopped at step {state.step}, everything saved."
+    with contextlib.ExitStack() as stack:
+        tell = None
+        if settings.tensorboard:
+            from imgcls import board
+
+            tell = stack.enter_context(board.writer(run.tensorboard_path, settings, run.events()))
+        for event in train.fit(state, train_split, validation):
+            if isinstance(event, Epoch) and event.best:
+                save_model(event)
+            run.append(event)
+            if tell is not None:
+                tell(event)
+            if isinstance(event, Epoch):
+                _log(_told(event, settings.epochs))
+            age = time.monotonic() - last_save
+            stop = stopping()
+            limit = EPOCH_CHECKPOINT_SECONDS if isinstance(event, Epoch) else CHECKPOINT_SECONDS
+            if stop or age > limit:
+                save_checkpoint()
+                last_save = time.monotonic()
+            if stop:
+                return "stopped", state.step, f"Stopped at step {state.step}, everything saved."
     save_checkpoint()
     if train.stopped_early(state):
         reason = (

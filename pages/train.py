@@ -4,12 +4,16 @@ import streamlit as st
 
 from imgcls import recipes
 from imgcls.errors import ConfigError
-from imgcls.ui import frame, history, live, settings, training, widgets
+from imgcls.ui import finding, frame, history, live, settings, studying, training, widgets
 
 frame.page("pages/train.py")
 frame.header(
     "Train", "Start from a recipe and watch it learn. A run goes on when you close this page."
 )
+
+if study := studying.current_study():
+    studying.show(study)
+    st.stop()
 
 if run := training.current_run():
     run = widgets.choose_run(label_visibility="collapsed") or run
@@ -48,22 +52,24 @@ about = recipes.RECIPES[recipe]
 hoped = f"On CIFAR-10: {about.expected[0].lower()}{about.expected[1:]}"
 st.caption(f"{widgets.escape(hoped)} {widgets.escape(about.source)}")
 problem = st.empty()
-config = None
+config = order = None
 try:
     config = settings.edit(recipe, dataset)
+    order = studying.order(config)
 except ConfigError as error:
     problem.error(widgets.escape(error))
 with third:
     started = st.button(
-        "Start training",
+        order.label if order else "Start training",
         type="primary",
         icon=":material/play_arrow:",
         width="stretch",
-        disabled=config is None,
+        disabled=order is None,
     )
-if config:
+finding.panel(config)
+if order:
     st.markdown("**The same as a command**")
-    st.code(settings.command(config), language=None, wrap_lines=True)
+    st.code(order.command, language=None, wrap_lines=True)
     if started:
         with problem:
-            training.start(config)
+            studying.start(order)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from imgcls import models, runs
-from imgcls.card import Card
+from imgcls.card import Card, architecture
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.runs import Run
@@ -35,7 +35,7 @@ def save_model(run: Run, seed: int, fill: float | None = None) -> None:
             for parameter in model.parameters():
                 parameter.fill_(fill)
     card = Card(
-        architecture={"model": run.config.model, "stem": run.config.stem},
+        architecture=architecture(run.config),
         classes=facts.classes,
         size=facts.size,
         fit="squash",

@@ -147,3 +147,24 @@ def test_a_histogram_adds_up_to_one_for_each_channel():
 @pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), [1]])
 def test_what_is_no_number_becomes_a_gap(value):
     assert math.isnan(charts.number(value))
+
+
+def test_an_arm_shows_each_run_its_mean_and_its_interval():
+    rows = [("0.1 (unchanged)", [0.8, 0.9], (0.7, 1.0)), (EVIL[0], [0.6], None), ("none", [], None)]
+
+    figure = spec(charts.arms(rows))
+    dots, means = figure["data"]
+
+    assert dots["x"] == [0.8, 0.9, 0.6]
+    assert [int(y) for y in dots["y"]] == [0, 0, 1]  # in the row of their arm
+    assert means["x"] == pytest.approx([0.85, 0.6, None])
+    assert means["error_x"]["array"][:2] == pytest.approx([0.15, 0.0])
+    assert means["error_x"]["arrayminus"][:2] == pytest.approx([0.15, 0.0])
+    assert figure["layout"]["shapes"][0]["x0"] == pytest.approx(0.85)  # what the others are held to
+    assert figure["layout"]["yaxis"]["ticktext"][1] == "&lt;b&gt;bold&lt;/b&gt;"
+
+
+def test_equal_accuracies_do_not_hide_each_other():
+    dots = spec(charts.arms([("a", [0.9, 0.9, 0.9], None)]))["data"][0]
+
+    assert len(set(zip(dots["x"], dots["y"], strict=True))) == 3

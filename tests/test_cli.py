@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls import budget, cli, models, recipes, runs
+from imgcls import budget, cli, models, recipes, runs, studies
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.events import Ended, Epoch
@@ -127,6 +127,9 @@ def test_help_answers_at_once_and_leaves_torch_alone():
         ["nonsense"],
         ["train", "--epochs", "many"],
         ["train", "--seed", "1", "--seeds", "2"],
+        ["ablate"],
+        ["ablate", "--vary", "peak_lr"],
+        ["ablate", "--vary", "peak_lr=1", "--epochs", "1", "--minutes", "1"],
         ["train", "--set", "epochs"],
         ["data", "import", "folder"],
         ["data", "import", "folder", "--name", "x", "--fit", "bend"],
@@ -277,6 +280,101 @@ def test_several_seeds_are_told_as_mean_and_deviation(tiny_dataset, capsys):
 
     assert (found["val_accuracy"], found["val_accuracy_sd"]) == pytest.approx((0.6, 0.1))
     assert (found["n"], found["seconds"], len(found["runs"])) == (3, 7.5, 3)
+
+
+def test_seeds_are_a_study_that_goes_on_where_it_was_cut_short(answer, tiny_dataset):
+    found = answer("train", *FAST, "--epochs", 1, "--seeds", 2)
+    study = runs.all_runs()[0].config.study
+
+    assert (found["n"], len({one["run"] for one in found["runs"]})) == (2, 2)
+    assert {run.config.study for run in runs.all_runs()} == {study}
+    more = answer("train", *FAST, "--epochs", 1, "--seeds", 3, "--set", f"study={study}")
+    assert (more["n"], len(runs.all_runs())) == (3, 3)
+    assert [one["run"] for one in more["runs"]][:2] == [one["run"] for one in found["runs"]]
+
+
+def test_an_ablation_prints_each_arm_and_studies_shows_it_again(answer, call, tiny_dataset):
+    words = ("--epochs", 1, "--vary", "peak_lr=0.01,0.5", "--seeds", 2)
+    found = answer("ablate", *FAST, *words)
+
+    assert [arm["value"] for arm in found["arms"]] == ["0.01", "0.5"]
+    assert [arm["n"] for arm in found["arms"]] == [2, 2]
+    assert (found["varied"], found["runs"], found["finished"]) == ("peak_lr", 4, 4)
+    assert found["arms"][0]["verdict"] == "unchanged"
+    assert answer("studies", "latest") == answer("studies", found["study"][:-2]) == found
+    (listed,) = answer("studies")
+    assert {k: v for k, v in found.items() if k != "arms"} == listed
+    status, out, _ = call("studies", found["study"])
+    assert status == 0
+    assert "95 % interval" in out
+
+
+def test_ctrl_c_leaves_a_study_that_the_command_it_names_takes_up(tiny_dataset):
+    words = ("ablate", *FAST, "--epochs", "300", "--set", "batch_size=1")
+    process = start(*words, "--vary", "flip=true", "--seeds", "1", "--json")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        known = runs.all_runs()
+        if known and any(isinstance(event, Epoch) for event in known[0].events()):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    found = json.loads(out)
+    assert (process.returncode, found["runs"]) == (0, 1)
+    assert found["arms"][0]["unfinished"] == {"stopped": 1}
+    (run,) = runs.all_runs()
+    again = next(line for line in err.splitlines() if line.startswith("Go on with: "))
+    assert f"--set study={run.config.study}" in again
+    assert "--vary flip=true --seeds 1" in again
+    plan = studies.ablation(run.config, "flip", [True], 1, NOW)
+    assert studies.remaining(plan) == [(plan[0], run), (plan[1], None)]
+
+
+def test_a_run_that_diverges_does_not_end_an_ablation(call, tiny_dataset, monkeypatch):
+    def follow(run, got):
+        state = "diverged" if run.config.peak_lr == 10 else "finished"
+        run.append(Epoch(1, 10, 0.5, 0.8, 0.6, 0.9, 0.1, True, 2.5))
+        run.append(Ended(0.0, state, 10, "The loss is no number."))
+
+    monkeypatch.setattr(cli.train.watch, "start_and_follow", follow)
+    words = ("--epochs", 1, "--vary", "peak_lr=10,0.02", "--seeds", 1)
+    status, out, err = call("ablate", *FAST, *words, "--json")
+    found = json.loads(out)
+
+    unfinished = {arm["value"]: arm["unfinished"] for arm in found["arms"]}
+    assert unfinished == {"0.01": {}, "10.0": {"diverged": 1}, "0.02": {}}
+    assert (status, found["finished"]) == (1, 2)
+    assert "1 of 3 runs failed or diverged" in err
+
+
+def test_tensorboard_is_a_setting_that_has_a_flag(answer, tiny_dataset):
+    answer("train", *FAST, "--epochs", 1, "--tensorboard")
+
+    assert runs.all_runs()[0].config.tensorboard is True
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--vary", "peak_lr=fast"], "peak_lr must be a number, got 'fast'."),
+        (["--vary", "peak_lr=0.01"], "peak_lr is 0.01 already: name at least one other value."),
+        (["--vary", "seed=1,2"], "seed cannot be what an ablation varies"),
+        (["--vary", "speed=1"], "No setting named 'speed'."),
+        (["--vary", "optimizer=adam", "--set", "nesterov=true", "--set", "momentum=0.9"],
+         "With optimizer adam: nesterov needs optimizer sgd"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_ablation_of_a_wrong_value_is_told_and_makes_no_run(refusal, tiny_dataset, words, says):
+    assert refusal("ablate", *FAST, *words).startswith(says)
+    assert runs.all_runs() == []
+
+
+@pytest.mark.parametrize("name", ["gone", "latest", ""])
+def test_an_unknown_study_is_one_sentence(refusal, tiny_dataset, name):
+    assert refusal("studies", name).startswith("No study")
 
 
 def test_without_a_data_set_train_says_what_is_on_disk(refusal, tiny_dataset):

@@ -41,7 +41,8 @@ def test_a_setting_out_of_its_limits_is_refused_with_its_value(name, value, mess
             {"schedule": "phases", "phases": ((3, 0.2),), "epochs": 3},
             "set peak_lr to their highest",
         ),
-        ({"pretrained": True}, "needs stem imagenet"),
+        ({"model": "resnet18", "pretrained": True}, "needs stem imagenet"),
+        ({"model": "net", "start_size": 20}, "takes images of one size only"),
         ({"freeze": True}, "needs pretrained"),
         ({"weights": "a.pth"}, "set pretrained"),
         ({"optimizer": "adam", "nesterov": True}, "nesterov needs optimizer sgd"),
@@ -95,5 +96,5 @@ def test_a_changed_length_keeps_the_proportions_of_phases():
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(ConfigError, match="Choose one of: quick, tutorial-softmax"):
+    with pytest.raises(ConfigError, match="Choose one of: speed-fast, speed, speed-max, quick"):
         recipes.config_for("slow", "digits")

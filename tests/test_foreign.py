@@ -57,6 +57,19 @@ def test_weights_come_back_as_they_were_saved(file, state):
     assert not loaded.training
 
 
+def test_weights_go_into_the_network_that_resizes_its_images(file):
+    torch.manual_seed(3)
+    plain = models.build(SETTINGS, 3, 16).eval()
+    torch.save(plain.state_dict(), file)
+
+    loaded = foreign.import_state_dict(file, SETTINGS.replace(input_size=16), 3, 8)
+
+    images = torch.randn(2, 3, 8, 8)
+    larger = torch.nn.functional.interpolate(images, size=(16, 16), mode="bilinear")
+    with torch.no_grad():
+        assert torch.equal(loaded(images), plain(larger))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_32_bit(file, state, dtype):
     torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}, file)

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from imgcls.cli import data, runs, show, train, use
+from imgcls.cli import data, find, runs, show, study, train, use
 from imgcls.errors import ImgclsError
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("ablate")(study.ablate)
+app.command("studies")(study.studies_)
+app.add_typer(find.app, name="find")
 app.command("recipes")(train.recipes)
 app.add_typer(runs.app, name="runs")
 app.command("evaluate")(use.evaluate)

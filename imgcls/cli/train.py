@@ -2,12 +2,13 @@
 
 import statistics
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from imgcls import config, jobs, runs
+from imgcls import config, jobs, runs, studies
 from imgcls import recipes as recipe_book
 from imgcls.cli import show, watch
 from imgcls.config import TrainConfig
@@ -31,15 +32,18 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides weights, order, augmentation.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Train so many runs, seeds 0 to N-1.", min=1, max=1000)
+        int | None, typer.Option(help="A study of so many runs, seeds 0 to N-1.", min=1, max=1000)
     ] = None,
     processes: Annotated[
         int | None, typer.Option(help="Processes that train together, one a GPU.", min=1)
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="As many epochs as fit, after a short measurement.", min=0.1, max=1e5),
+        typer.Option(help="As many steps as fit, after a short measurement.", min=0.1, max=1e5),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")
+    ] = False,
     set_: Set = None,
     detach: Detach = False,
     json: show.Json = False,
@@ -53,24 +57,27 @@ def train(
         for k, v in (("epochs", epochs), ("seed", seed), ("processes", processes))
         if v is not None
     }
-    name = dataset or _default_dataset()
-    each = [{**changes, "seed": n} for n in range(seeds)] if seeds else [changes]
-    # All are made before the first is trained: a wrong setting is told at once.
-    settings = [recipe_book.config_for(recipe, name, **changed) for changed in each]
-    jobs.check_possible(settings[0])
+    changes |= {"tensorboard": True} if tensorboard else {}
+    name, now = dataset or default_dataset(), datetime.now()
+    settings = recipe_book.config_for(recipe, name, **changes)
+    jobs.check_possible(settings)
     if minutes is not None:
         if processes not in (None, 1):
             raise typer.BadParameter("--minutes measures one process: leave out --processes.")
         if epochs is not None:
             raise typer.BadParameter("give --epochs or --minutes, not both.")
-        fixed = _within(settings[0], minutes)
-        settings = [
-            recipe_book.config_for(recipe, name, **{**changed, **fixed}) for changed in each
-        ]
-    if detach:
-        done = [jobs.new(one, datetime.now()) for one in settings]
+        fixed = within(settings, minutes)
+        settings = recipe_book.config_for(recipe, name, **{**changes, **fixed})
+    if seeds is None:
+        done = [jobs.new(settings, now)] if detach else one_after_the_other([settings])
     else:
-        done = _one_after_the_other(settings)
+        plan = studies.seeds(settings, seeds, now)
+        again = studies.command(settings.replace(study=plan[0].study), count=seeds)
+        if detach:
+            studies.queue(plan)
+        else:
+            one_after_the_other(plan, again)
+        done = list(studies.begun(plan).values())
     report(done, several=seeds is not None, json=json)
 
 
@@ -130,30 +137,45 @@ _FAILED = {
 }
 
 
-def _one_after_the_other(settings: list[TrainConfig]) -> list[Run]:
+def one_after_the_other(plan: Sequence[TrainConfig], again: str = "") -> list[Run]:
+    """Train runs and show each; one that fails does not keep the next from its turn.
+
+    Runs of a study that are done already are left out, and those that were cut short go on.
+    `again` is the command that takes up what Ctrl-C left.
+    """
     from imgcls.data import catalog
 
+    todo = studies.remaining(plan) if again else [(settings, None) for settings in plan]
     done: list[Run] = []
     with watch.signals() as got:
-        for one in settings:
-            run = runs.create(one, catalog.load(one.dataset).fingerprint, datetime.now())
+        for i, (settings, run) in enumerate(todo, start=1):
+            if len(todo) > 1:
+                show.note(f"Run {i} of {len(todo)} of study {settings.study}, seed {settings.seed}")
+            if run is None:
+                fingerprint = catalog.load(settings.dataset).fingerprint
+                run = runs.create(settings, fingerprint, datetime.now())
             done.append(run)
             watch.start_and_follow(run, got)
-            if got or run.state() != State.FINISHED:
+            if got or run.state() == State.STOPPED:
+                if again:
+                    show.note(f"Go on with: {again}")
                 break
     return done
 
 
-def _within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
+def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
+    """The settings by which a run lasts so many minutes, from a short measurement."""
     from imgcls import budget  # brings torch
 
-    print(f"Measuring how long an epoch of {settings.recipe} takes here…", file=sys.stderr)
+    print(f"Measuring how long a step of {settings.recipe} takes here…", file=sys.stderr)
     fixed = budget.within(settings, minutes)
-    print(f"{fixed['epochs']} epochs fit into {minutes:g} minutes.", file=sys.stderr)
+    told = budget.told(settings.replace(**fixed))
+    print(f"{told} fit into {minutes:g} minutes.", file=sys.stderr)
     return fixed
 
 
-def _default_dataset() -> str:
+def default_dataset() -> str:
+    """cifar10 where that is on disk; raises DataError where it is not."""
     from imgcls.data import catalog
 
     names = catalog.names()

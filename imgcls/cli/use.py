@@ -22,17 +22,20 @@ MATRIX_CLASSES = 20  # a confusion matrix of more is no use as text
 def evaluate(
     run: show.RunName,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
+    ] = False,
     json: show.Json = False,
 ) -> None:
     """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
     from imgcls.evaluate import metrics, predictions
 
     found = show.find_run(run)
-    stored = predictions.load(found, split)
+    stored = predictions.load(found, split, tta)
     if stored is None:
         with show.counting("judging") as progress:
-            predictions.compute(found.id, split, progress)
-        stored = predictions.load(found, split)
+            predictions.compute(found.id, split, progress, tta)
+        stored = predictions.load(found, split, tta)
     if stored is None:
         raise RunError(f"Run {found.id} got a better model meanwhile: evaluate it once more.")
     judged, caution = metrics.summary(stored), predictions.caution(found, split)
@@ -44,6 +47,7 @@ def evaluate(
             "run": judged.run,
             "dataset": judged.dataset,
             "split": judged.split,
+            "tta": tta,
             "n": judged.n,
             "accuracy": judged.accuracy,
             "accuracy_low": judged.accuracy_low,

@@ -15,13 +15,22 @@ from torch import Generator, Tensor
 from imgcls.config import TrainConfig
 from imgcls.data.tensors import to_floats
 
+GROWTH = 4  # pixels a side between two sizes of growing images
 
-def augment(images: Tensor, settings: TrainConfig, generator: Generator) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in 0..1, each image changed by its own draw."""
+
+def augment(
+    images: Tensor, settings: TrainConfig, generator: Generator, mirrored: Tensor | None = None
+) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in 0..1, each image changed by its own draw.
+
+    mirrored: bool (N,), which to mirror where `flip` is on; drawn if not given.
+    """
     if settings.crop_pad:
         images = shift(images, settings.crop_pad, generator)
     if settings.flip:
-        images = flip(images, generator)
+        if mirrored is None:
+            mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+        images = flip(images, mirrored)
     floats = to_floats(images)
     if settings.rotation:
         floats = rotate(floats, settings.rotation, generator)
@@ -35,10 +44,40 @@ def augment(images: Tensor, settings: TrainConfig, generator: Generator) -> Tens
     return floats
 
 
-def flip(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror each of (N, H, W, 3) left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+def flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror those of (N, H, W, 3) left to right that bool (N,) names."""
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
+
+
+def alternating(rows: Tensor, turn: int | Tensor, begin: int) -> Tensor:
+    """Which images, by row int64 (N,), to mirror when shown for the `turn`-th time: bool (N,).
+
+    Two turns show each image both ways, unlike two draws. Which half begins mirrored follows from
+    a hash of row and `begin`, 63 bits. Source: alternating flip, Jordan 2024, arXiv:2404.00498,
+    section 3.6.
+    """
+    mixed = (rows + begin) * 0x5851F42D4C957F2D  # Knuth's multiplier; what overflows is lost
+    mixed = (mixed ^ (mixed >> 29)) * 0x14057B7EF767814F
+    return (mixed >> 41 & 1) != turn % 2
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) floats to (N, 3, side, side), bilinear and antialiased."""
+    if images.shape[2] == side:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+
+
+def side_at(settings: TrainConfig, share: float, full: int) -> int:
+    """Pixels a side after this share of a run's steps: steps of four from start_size to `full`.
+
+    Source: progressive resizing, Howard and others' fast.ai entry to DAWNBench (2018).
+    """
+    begin = settings.start_size
+    if not begin or begin >= full or share >= settings.full_size_from:
+        return full
+    sizes = range(begin, full, GROWTH)
+    return sizes[int(share / settings.full_size_from * len(sizes))]
 
 
 def shift(images: Tensor, pad: int, generator: Generator) -> Tensor:

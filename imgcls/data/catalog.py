@@ -112,8 +112,8 @@ def arrays(name: str, split: str) -> tuple[Images, Labels]:
     if split not in dataset.counts:
         raise DataError(f"{name} has no {split} images; it has {', '.join(dataset.splits)}.")
     try:
-        images = np.load(path(name) / f"{split}.images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(path(name) / f"{split}.labels.npy", mmap_mode="r", allow_pickle=False)
+        images = np.load(path(name) / f"{split}.images.npy", mmap_mode="c", allow_pickle=False)
+        labels = np.load(path(name) / f"{split}.labels.npy", mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError):
         raise DataError(f"Data set {name!r} is damaged: import or fetch it again.") from None
     return images, labels

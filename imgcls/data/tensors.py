@@ -10,18 +10,36 @@ from torch import Tensor
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 
-FIXED = {"none": ((0.0,) * 3, (1.0,) * 3), "half": ((0.5,) * 3, (0.5,) * 3)}
+FIXED: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # what published weights expect
+}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, 3) and labels int64 (N,), whole, on one device."""
+    """Images uint8 (N, H, W, 3) and labels int64 (N,), on one device.
 
-    images: Tensor
+    `pixels` may hold more images than the split: then `rows` int64 (N,) says which are its own.
+    On a CPU they stay in the memory-mapped file, so that memory is bounded by a batch.
+    """
+
+    pixels: Tensor
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return self.pixels.shape[1]
+
+    def images(self, which: Tensor | slice) -> Tensor:
+        """(n, H, W, 3) uint8 of these of the split's images."""
+        return self.pixels[which if self.rows is None else self.rows[which]]
 
 
 def load(settings: TrainConfig, split: str, device: torch.device) -> Split:
@@ -29,7 +47,10 @@ def load(settings: TrainConfig, split: str, device: torch.device) -> Split:
     images, labels, rows = catalog.select(
         settings.dataset, split, settings.validation_share, settings.split_seed
     )
-    return Split(_to(images[rows], device), _to(labels[rows].astype(np.int64), device))
+    own = torch.from_numpy(labels[rows].astype(np.int64)).to(device)
+    if device.type == "cpu":
+        return Split(torch.from_numpy(images), own, torch.from_numpy(rows))
+    return Split(torch.from_numpy(images[rows]).to(device), own)
 
 
 def statistics(
@@ -63,7 +84,3 @@ def standardize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     center = torch.as_tensor(mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     spread = torch.as_tensor(std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     return images.sub_(center).div_(spread)
-
-
-def _to(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -39,6 +39,7 @@ class Predictions:
     logits: NDArray[np.float32]  # (N, classes), finite
     labels: NDArray[np.int64]  # (N,), true classes
     indices: NDArray[np.int64]  # (N,), where each image stands in the arrays of `catalog.select`
+    tta: bool = False  # whether each answer is an average over views of the image
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -65,15 +66,17 @@ class Predictions:
         return same
 
 
-def load(run: Run, split: str) -> Predictions | None:
+def load(run: Run, split: str, tta: bool = False) -> Predictions | None:
     """Stored predictions; None where there are none, or the model or data set is another by now.
+
+    tta: those with test-time augmentation, which are stored beside the plain ones.
 
     Raises DataError for a split that no data set can have.
     """
     _check_split(split)
     try:
         dataset = catalog.load(run.config.dataset)
-        path = run.predictions_path(split)
+        path = run.predictions_path(split, tta)
         with open(path, "rb") as binary, np.load(binary, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
             stored = {name: file[name] for name in ("logits", "labels", "indices")}
@@ -81,11 +84,11 @@ def load(run: Run, split: str) -> Predictions | None:
             return None
     except (ImgclsError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return Predictions(run.id, dataset.name, split, dataset.classes, **stored)
+    return Predictions(run.id, dataset.name, split, dataset.classes, **stored, tta=tta)
 
 
-def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
-    """Run a run's model over a split and store what it answers.
+def compute(run_id: str, split: str, progress: Progress | None = None, tta: bool = False) -> None:
+    """Run a run's model over a split and store what it answers, with `tta` averaged over views.
 
     Raises RunError where the run has no model, DataError where its data set is gone, changed or
     without such a split, ModelError where the model does not fit or answers NaN.
@@ -101,7 +104,7 @@ def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
     images, labels, indices = catalog.select(dataset.name, split, share, seed)
     if not len(indices):
         raise DataError(f"{dataset.name} has no {split} images to judge {run.id} by.")
-    logits = _infer(run.model_path, images, indices, progress)
+    logits = _infer(run, images, indices, progress, tta)
     if not np.isfinite(logits).all():
         wrong = int((~np.isfinite(logits)).any(1).sum())
         raise ModelError(
@@ -114,7 +117,7 @@ def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
             np.savez(file, logits=logits, labels=labels[indices], indices=indices, facts=facts)
 
     try:
-        run.save_predictions(split, write)
+        run.save_predictions(split, write, tta)
     except FileNotFoundError:
         raise RunError(f"Run {run.id} was deleted while it was evaluated.") from None
 
@@ -138,22 +141,25 @@ def caution(run: Run, split: str) -> str:
 
 
 def _infer(
-    model_path: Path, images: Images, indices: NDArray[np.int64], progress: Progress | None
+    run: Run, images: Images, indices: NDArray[np.int64], progress: Progress | None, tta: bool
 ) -> NDArray[np.float32]:
     import torch
 
     from imgcls import machine, models
     from imgcls.data.tensors import normalize
+    from imgcls.evaluate import views
 
     device = machine.device("auto")
-    model, of_model = models.load(model_path)
+    model, of_model = models.load(run.model_path)
     model = model.to(device).to(memory_format=torch.channels_last)
-    batch_size = max(1, BATCH_PIXELS // of_model.size**2)
+    side = max(of_model.size, of_model.architecture.get("input_size", 0))
+    batch_size = max(1, BATCH_PIXELS // side**2)
     logits = np.empty((len(indices), len(of_model.classes)), np.float32)
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             block = torch.from_numpy(images[indices[start : start + batch_size]]).to(device)
-            answer = model(normalize(block, of_model.mean, of_model.std))
+            inputs = normalize(block, of_model.mean, of_model.std)
+            answer = views.answer(model, inputs, run.config) if tta else model(inputs)
             logits[start : start + len(block)] = answer.float().cpu().numpy()
             if progress:
                 progress(start + len(block), len(indices), "images judged")

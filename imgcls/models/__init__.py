@@ -5,12 +5,15 @@ from pathlib import Path
 
 import safetensors.torch
 import torch.nn as nn
+from torch import Tensor
 
 from imgcls import card
 from imgcls.card import Card
 from imgcls.config import TrainConfig
-from imgcls.errors import ConfigError, ModelError
-from imgcls.models import classic, small_resnet, tutorials
+from imgcls.errors import ModelError
+from imgcls.models import pretrained, small_resnet, tutorials, zoo
+from imgcls.models.resized import Resized, resize
+from imgcls.models.speed import SpeedNet, speed_net, speed_net_wide
 
 Builder = Callable[[TrainConfig, int, int], nn.Module]
 
@@ -26,26 +29,37 @@ MODELS: dict[str, Builder] = {
     "simple_cnn": _plain(tutorials.simple_cnn),
     "cnn": _plain(tutorials.cnn),
     "lenet5": _plain(tutorials.lenet5),
-    "resnet18": classic.resnet18,
     "small_resnet": _plain(small_resnet.small_resnet),
+    "speed_net": _plain(speed_net),
+    "speed_net_wide": _plain(speed_net_wide),
+    **dict.fromkeys(zoo.NETWORKS, zoo.build),
 }
 
 
 def build(settings: TrainConfig, classes: int, size: int, *, fetch: bool = True) -> nn.Module:
     """A new network for size×size images; initial weights come from torch's global generator.
 
-    fetch=False leaves out pretrained weights, for a caller who fills in weights at once. Raises
-    ConfigError where the images are too small or the model has no pretrained weights, and
-    ModelError where those cannot be had.
+    With `input_size` it resizes its images to that and is in a `Resized`. fetch=False leaves out
+    pretrained weights, for a caller who fills in weights at once. Raises ConfigError where the
+    images are too small, and ModelError where pretrained weights cannot be had.
     """
-    if settings.pretrained and settings.model != "resnet18":
-        raise ConfigError(f"{settings.model} has no pretrained weights; resnet18 has.")
-    model = MODELS[settings.model](settings, classes, size)
+    model = MODELS[settings.model](settings, classes, settings.input_size or size)
     if settings.pretrained and fetch:
-        classic.fill(model, settings.weights)
+        pretrained.fill(model, settings.model, settings.weights)
     if settings.freeze:
-        classic.freeze_backbone(model)
-    return model
+        pretrained.freeze_backbone(model, settings.model)
+    return Resized(model, settings.input_size) if settings.input_size else model
+
+
+def look(model: nn.Module, images: Tensor) -> None:
+    """Let a new network take weights from (N, 3, H, W) normalised training images, if it does so.
+
+    Call it once, before training.
+    """
+    if isinstance(model, Resized):
+        look(model.network, resize(images, model.side))
+    if isinstance(model, SpeedNet):
+        model.look(images)
 
 
 def save(path: Path, model: nn.Module, about: Card) -> None:

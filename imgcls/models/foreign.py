@@ -22,6 +22,7 @@ from imgcls.config import TrainConfig
 from imgcls.data import catalog, tensors
 from imgcls.errors import ModelError
 from imgcls.events import Ended
+from imgcls.models.resized import Resized
 from imgcls.runs import Run
 
 LIMITS = {
@@ -41,7 +42,8 @@ _REMEDY = "save it again with torch.save(model.state_dict(), file) and retry."
 def import_run(file: Path, settings: TrainConfig, now: datetime) -> Run:
     """A finished run, recipe `imported`, around the weights of `file`.
 
-    settings: model, stem, dataset and normalization must be those the weights were trained with.
+    settings: model, stem, input_size, dataset and normalization must be those that the weights were
+    trained with.
     Raises ModelError for unfit weights, DataError where the data set is not on disk; then there is
     no run.
     """
@@ -51,7 +53,7 @@ def import_run(file: Path, settings: TrainConfig, now: datetime) -> Run:
     mean, std = tensors.statistics(settings)
     run = runs.create(settings, dataset.fingerprint, now)
     about = card.Card(
-        architecture={"model": settings.model, "stem": settings.stem},
+        architecture=card.architecture(settings),
         classes=dataset.classes,
         size=dataset.size,
         fit=dataset.fit,
@@ -80,7 +82,8 @@ def import_state_dict(file: Path, settings: TrainConfig, classes: int, size: int
         settings.replace(pretrained=False, weights="", freeze=False), classes, size
     )
     state = read_state_dict(file)
-    wanted = model.state_dict()
+    inner = model.network if isinstance(model, Resized) else model  # elsewhere nobody resizes
+    wanted = inner.state_dict()
     name, network = file.name, f"{settings.model} for {classes} classes at {size} pixels"
     for key in wanted:
         if key not in state:
@@ -101,7 +104,7 @@ def import_state_dict(file: Path, settings: TrainConfig, classes: int, size: int
             raise ModelError(f"{key!r} of {name} holds NaN or infinity: no use as weights.")
         if key.endswith("running_var") and bool((value < 0).any()):
             raise ModelError(f"{key!r} of {name} is negative, which no variance can be.")
-    model.load_state_dict(fitting)
+    inner.load_state_dict(fitting)
     return model.eval()
 
 

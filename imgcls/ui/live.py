@@ -4,13 +4,16 @@ The live curve keeps its DOM node over ticks; Plotly figures are drawn anew only
 their contents change.
 """
 
+import itertools
+import math
+
 import pandas as pd
 import streamlit as st
 
-from imgcls import charts, jobs
-from imgcls.events import Epoch, Started, Step, Validating
+from imgcls import charts, doctor, jobs
+from imgcls.events import Epoch, Event, Profile, Started, Step, Validating
 from imgcls.runs import Run, State
-from imgcls.ui import history, widgets
+from imgcls.ui import history, settings, widgets
 from imgcls.ui.history import Row
 
 POINTS = 300  # most points of the live curve
@@ -24,6 +27,28 @@ CURVE = {  # st.line_chart would begin at zero, and show a loss of 2.3 to 1.9 as
         "tooltip": [{"field": "step", "format": ","}, {"field": "loss", "format": ".4f"}],
     },
 }
+SHARES = {  # the same for every tick: only data change, and the chart stays where it is
+    "mark": {"type": "bar", "orient": "horizontal"},
+    "encoding": {
+        "y": {"value": 0},
+        "y2": {"value": 20},  # pixels, whatever room the legend leaves
+        "x": {"field": "share", "type": "quantitative", "axis": None, "scale": {"domain": [0, 1]}},
+        "order": {"field": "place"},
+        "color": {
+            "field": "part",
+            "type": "nominal",
+            "sort": None,  # as they come, which is the order of the colours too
+            "scale": {"range": [*(charts.PALETTE[i] for i in (1, 0, 4, 2, 3)), charts.GREY]},
+            "legend": {"orient": "bottom", "title": None, "columns": len(doctor.PARTS)},
+        },
+        "tooltip": [{"field": "part"}],
+    },
+}
+TIMED = (
+    "Wall-clock seconds of each step's parts since the run was last started. Idle is what lies "
+    "between steps, such as the writing of checkpoints."
+)
+SAMPLED = " On a GPU one step in eight is timed, and stands for the others."
 
 
 def watch(run: Run) -> None:
@@ -57,6 +82,8 @@ def show(run: Run, drawn: str, has_model: bool) -> None:
         with column:
             st.markdown(f"**{metric.title()} each epoch**, training and validation")
             _epoch_chart(epochs, metric)
+    if started:
+        _time(run, seen, started)
     _started(started)
     _log(run)
 
@@ -123,6 +150,67 @@ def _epoch_chart(epochs: list[Epoch], metric: str) -> None:
         return
     drawn = charts.epoch_curves(epochs, metric)
     st.plotly_chart(drawn, key=f"epochs_{metric}", alt=f"{metric} by epoch", config=QUIET)
+
+
+def _time(run: Run, seen: list[Event], started: Started) -> None:
+    """Where the time went since `started`, how that compares, and what to do about it."""
+    sitting = itertools.takewhile(lambda event: event is not started, reversed(seen))
+    profiles = [e for e in sitting if isinstance(e, Profile) and _is_sound(e)][::-1]
+    seconds = {part: sum(e.seconds.get(part, 0.0) for e in profiles) for part in doctor.PARTS}
+    total = sum(seconds.values())
+    if not total:
+        return
+    on_cpu = started.device.startswith("CPU")
+    st.markdown("**Where the time goes**", help=TIMED if on_cpu else TIMED + SAMPLED)
+    rows = [
+        {"part": f"{part} {widgets.percent(value / total, 0)}", "share": value / total, "place": i}
+        for i, (part, value) in enumerate(seconds.items())
+    ]
+    said = ", ".join(str(row["part"]) for row in rows)
+    st.vega_lite_chart(pd.DataFrame(rows), SHARES, height=76, alt=f"Shares of the time: {said}")
+    config = run.config
+    rate = doctor.flop_rate(profiles, started, config)
+    if started.flops:
+        text = f"{_flops(started.flops)}FLOP an image, forward and backward"
+        if rate and started.peak_flops:
+            text += (
+                f" · {_flops(rate)}FLOP/s, {widgets.percent(rate / started.peak_flops)} of the "
+                f"{_flops(started.peak_flops)}FLOP/s of a large matrix product in "
+                f"{started.precision} here"
+            )
+        st.caption(text)
+    advice = doctor.advise(
+        seconds, config, on_cpu=on_cpu, images=started.train_images,
+        rate=rate / started.peak_flops if rate and started.peak_flops else None,
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(advice.text, width="content")
+        change = ", ".join(f"{name} {value}" for name, value in advice.change.items())
+        if change and st.button(
+            f"Try {change}", icon=":material/tune:", key="try_advice",
+            help="Opens the form filled with this run's settings and this change.",
+        ):  # fmt: skip
+            from imgcls.ui import training  # which imports this module
+
+            training.set_up_new(run)
+            settings.fill(config.replace(**advice.change))
+            st.rerun()  # the whole page, of which this is a part
+
+
+def _is_sound(profile: Profile) -> bool:
+    """Whether it holds seconds: its file may be damaged."""
+    return isinstance(profile.seconds, dict) and all(
+        isinstance(value, (int, float)) and 0 <= value < math.inf
+        for value in profile.seconds.values()
+    )
+
+
+def _flops(value: float) -> str:
+    """FLOPs with three digits and the unit's first letter, as `1.23 G`."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{value / factor:.3g} {letter}"
+    return f"{value:.3g} "
 
 
 def _started(started: Started | None) -> None:

@@ -1,6 +1,5 @@
 """The form of a training run: a recipe, and every setting of it open to change."""
 
-import shlex
 from typing import Any
 
 import streamlit as st
@@ -12,7 +11,6 @@ from imgcls.ui import widgets
 
 GROUPS = ("Training", "Model", "Optimizer", "Schedule", "Augmentation", "Data", "Machine")
 _OPEN = ("Training", "Model", "Optimizer")
-_OWN_OPTION = ("epochs", "seed")  # `train` has --epochs and --seed
 
 
 def fill(settings: TrainConfig) -> None:
@@ -58,23 +56,10 @@ def edit(recipe: str, dataset: str) -> TrainConfig:
             for name, setting in SETTINGS.items():
                 if setting.group == group:
                     values[name] = widgets.setting_widget(
-                        setting, kept[name], key=f"set_{name}", disabled=not _matters(name, values)
+                        setting, kept[name], key=f"set_{name}", disabled=not matters(name, values)
                     )
     st.session_state["form_values"] = values
     return _config(recipe, dataset, values)
-
-
-def command(settings: TrainConfig) -> str:
-    """The command line that starts the same run."""
-    base = recipes.RECIPES[settings.recipe].config.to_dict()
-    words = ["python", "-m", "imgcls", "train", "--recipe", settings.recipe]
-    words += ["--dataset", settings.dataset]
-    for name, value in settings.to_dict().items():
-        if name in ("recipe", "dataset") or value == base[name]:
-            continue
-        text = config.format_value(value)
-        words += [f"--{name}", text] if name in _OWN_OPTION else ["--set", f"{name}={text}"]
-    return shlex.join(words)
 
 
 def _fill(recipe: str, values: dict[str, Any]) -> None:
@@ -87,21 +72,24 @@ def _fill(recipe: str, values: dict[str, Any]) -> None:
         st.session_state[f"set_{name}"] = value
 
 
-def _matters(name: str, values: dict[str, Any]) -> bool:
+def matters(name: str, values: dict[str, Any]) -> bool:
     """Whether a setting has any effect beside those drawn before it."""
     needs: dict[str, bool] = {
-        "stem": values["model"] == "resnet18",
-        "pretrained": values["model"] == "resnet18" and values["stem"] == "imagenet",
+        "stem": values["model"] in config.PUBLISHED,
+        "pretrained": values["model"] in config.PUBLISHED and values["stem"] == "imagenet",
         "weights": values["pretrained"] is True,
         "freeze": values["pretrained"] is True,
         "peak_lr": values["schedule"] != "phases",
-        "momentum": values["optimizer"] == "sgd",
+        "momentum": values["optimizer"] in ("sgd", "rmsprop", "muon"),
         "nesterov": values["optimizer"] == "sgd",
         "step_epochs": values["schedule"] == "step",
         "gamma": values["schedule"] in ("step", "plateau"),
         "patience": values["schedule"] == "plateau",
         "warmup_share": values["schedule"] == "one-cycle",
         "phases": values["schedule"] == "phases",
+        "alternating_flip": values["flip"] is True,
+        "full_size_from": bool(values["start_size"]),
+        "hard_from": values["hard_share"] != 1,
     }
     return needs.get(name, True)
 
@@ -113,15 +101,15 @@ def _config(recipe: str, dataset: str, values: dict[str, Any]) -> TrainConfig:
         setting = SETTINGS[name]
         if setting.group == "Run":
             continue
-        matters = _matters(name, values)
+        used = matters(name, values)
         if setting.low is not None and setting.high is not None:
-            if not matters and not (value is not None and setting.low <= value <= setting.high):
+            if not used and not (value is not None and setting.low <= value <= setting.high):
                 value = base[name]  # nobody can mend what is switched off
             if value is None:
                 raise ConfigError(f"{name} is empty: enter {setting.low:g} to {setting.high:g}.")
         if setting.kind is tuple:
             value = config.parse(name, value)
-        if setting.kind in (bool, str) and not setting.choices and not matters:
+        if setting.kind in (bool, str) and not setting.choices and not used:
             value = setting.default  # what cannot be seen to be on is off
         if value != base[name]:
             changes[name] = value

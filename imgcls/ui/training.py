@@ -4,14 +4,13 @@ from datetime import datetime
 
 import streamlit as st
 
-from imgcls import charts, jobs, runs
+from imgcls import charts, jobs, runs, studies
 from imgcls.config import TrainConfig
 from imgcls.errors import ImgclsError
 from imgcls.runs import Run, State
 from imgcls.ui import history, live, settings, widgets
 
 NEWEST = 5  # runs whose curves are drawn while none is ticked
-RESUMABLE = (State.STOPPED, State.INTERRUPTED, State.FAILED)
 
 
 def current_run() -> Run | None:
@@ -67,7 +66,7 @@ def controls(run: Run) -> None:
                 disabled=row.state == State.STOPPING,
                 help="Finishes the step, saves everything and ends. It can be resumed.",
             )  # fmt: skip
-        if row.state in RESUMABLE:
+        if row.state in studies.RESUMABLE:
             st.button(
                 "Resume", icon=":material/play_arrow:", type="primary", on_click=resume,
                 args=(run,), help="Goes on from the last checkpoint.",
@@ -84,14 +83,26 @@ def controls(run: Run) -> None:
         if run.model_path.is_file():
             widgets.link("evaluate", "Evaluate", ":material/rule:", run=run.id)
             widgets.link("predict", "Predict", ":material/image_search:", run=run.id)
+        if study := study_of(run):
+            widgets.link("train", "Its study", ":material/stacked_line_chart:", study=study)
     show_problem()
+
+
+def study_of(run: Run) -> str:
+    """The name of the study that a run belongs to; empty for none, or where nobody can tell."""
+    try:
+        return run.config.study
+    except ImgclsError:
+        return ""
 
 
 def actions(chosen: list[Run]) -> None:
     """What can be done with the rows ticked in the table of runs."""
     rows = [history.row(run) for run in chosen]
     one = rows[0] if len(rows) == 1 and rows[0].state != history.DAMAGED else None
-    startable = [run for run, row in zip(chosen, rows, strict=True) if row.state in RESUMABLE]
+    startable = [
+        run for run, row in zip(chosen, rows, strict=True) if row.state in studies.RESUMABLE
+    ]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Resume", icon=":material/play_arrow:", disabled=not startable,

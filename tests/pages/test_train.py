@@ -1,12 +1,15 @@
 """Train through AppTest: the form, a run that is started, and runs in every state."""
 
+import os
 import time
+from datetime import datetime
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from imgcls import recipes, runs
+from imgcls import recipes, runs, studies
 from imgcls.config import SETTINGS
+from imgcls.events import Ended, Epoch, Queued
 from tests.pages.opened import open_page, said
 from tests.pages.recorded import alive, record, step
 
@@ -278,3 +281,186 @@ def test_a_run_whose_name_is_no_time_is_listed(tiny_dataset):
 
     assert not app.exception
     assert "29999999" in app.selectbox("chosen_run").options[0]
+
+
+# --- studies ---
+
+
+def ask_for(app, setting, values, seeds):
+    """Fill the form for several runs."""
+    app.number_input("several_seeds").set_value(seeds)
+    app.selectbox("several_setting").set_value(setting).run()
+    return app.text_input(f"several_{setting}").set_value(values).run()
+
+
+def record_study(accuracies, last="finished"):
+    """An ablation of peak_lr over 0.2 and 0.4, as its workers would have left it."""
+    base = recipes.config_for("quick", "tiny")
+    plan = studies.ablation(base, "peak_lr", [0.4], len(accuracies) // 2, datetime(2026, 1, 2))
+    made = []
+    for i, (settings, accuracy) in enumerate(zip(plan, accuracies, strict=True)):
+        run = runs.create(settings, "f" * 64, datetime(2026, 1, 2, 3, 4, i))
+        run.append(Epoch(1, 10, 0.5, 0.8, 0.6, accuracy, 0.1, True, 2.5))
+        state = last if i == len(plan) - 1 else "finished"
+        if state != "interrupted":
+            run.append(Ended(1.0, state, 10, ""))
+        made.append(run)
+    return made
+
+
+def tables(app):
+    return [frame.value for frame in app.dataframe]
+
+
+def test_several_runs_say_how_many_they_are_and_what_command_makes_them(tiny_dataset):
+    app = ask_for(open_page("train"), "peak_lr", "0.1, 0.4, 0.1", 3)
+
+    assert "= **9 runs**" in said(app)
+    assert not button(app, "Start 9 runs").disabled
+    words = "--recipe quick --dataset tiny --vary peak_lr=0.1,0.4,0.1 --seeds 3"
+    assert command(app) == f"python -m imgcls ablate {words}"
+
+
+def test_seeds_alone_are_a_study_too(tiny_dataset):
+    app = open_page("train")
+
+    app.number_input("several_seeds").set_value(5).run()
+
+    assert "5 seeds = **5 runs**" in said(app)
+    assert command(app) == "python -m imgcls train --recipe quick --dataset tiny --seeds 5"
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "says"),
+    [
+        ("0.1, fast", 1, "peak_lr must be a number, got 'fast'."),
+        ("0.2", 1, "peak_lr is 0.2 already: name at least one other value."),
+        ("99", 1, "peak_lr must be 1e-07 to 10, got 99."),
+        ("0.1", 0, "A study has 1 to 1000 runs, this one would have 0."),
+        ("0.1", 50, "100 runs are too many to wait in line"),
+    ],
+)
+def test_several_runs_that_cannot_be_are_one_sentence(tiny_dataset, values, seeds, says):
+    app = ask_for(open_page("train"), "peak_lr", values, seeds)
+
+    (error,) = [error.value.replace("\\", "") for error in app.error]
+    assert error.startswith(says)
+    assert button(app, "Start training").disabled
+    assert not app.code
+
+
+def test_a_choice_is_varied_by_choosing(tiny_dataset):
+    app = open_page("train")
+    app.selectbox("several_setting").set_value("schedule").run()
+    assert "Name at least one other value" in said(app)
+
+    app.multiselect("several_schedule").set_value(["cosine", "constant"]).run()
+    assert command(app).endswith("--vary schedule=cosine,constant --seeds 1")
+
+    app.selectbox("several_setting").set_value("flip").run()
+    assert command(app).endswith("--vary flip=false --seeds 1")
+
+
+def test_only_what_matters_to_the_recipe_can_be_varied(tiny_dataset):
+    offered = set(open_page("train").selectbox("several_setting").options)
+
+    assert {"peak lr", "batch size", "model", "flip"} <= offered
+    # The study's own; which images; who computes; and what has no effect beside this recipe.
+    never = {"study", "seed", "dataset", "split seed", "train on", "device", "phases", "gamma"}
+    assert not never & offered
+
+
+def test_a_wrong_setting_does_not_forget_the_several_runs(tiny_dataset):
+    app = ask_for(open_page("train"), "peak_lr", "0.1", 2)
+    app.number_input("set_epochs").set_value(0).run()
+    assert app.error
+
+    app.number_input("set_epochs").set_value(3).run()
+
+    assert command(app).endswith("--vary peak_lr=0.1 --seeds 2 --epochs 3")
+
+
+def test_an_ablation_is_started_waits_in_line_and_is_stopped(tiny_dataset):
+    held = runs.hold_device("cpu")
+    app = open_page("train")
+    app.selectbox("form_recipe_choice").set_value("tutorial-softmax").run()
+    ask_for(app, "peak_lr", "0.5", 1)
+    button(app, "Start 2 runs").click().run()
+
+    assert not app.exception
+    (study,) = studies.names()
+    assert app.query_params["study"] in (study, [study])
+    assert "tutorial-softmax on tiny: peak lr varied" in app.subheader[0].value.replace("\\", "")
+    assert "0 of 2 runs finished" in str(app.get("progress")[0].proto)
+    made = runs.all_runs()
+    button(app, "Stop all").click().run()
+    deadline = time.monotonic() + 60
+    while any(run.alive() for run in made) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.close(held)
+    app.run()
+    assert {run.state() for run in made} == {"stopped"}
+    assert button(app, "Stop all") is None
+    assert button(app, "Resume the rest") is not None
+
+
+def test_a_study_shows_each_arm_with_interval_difference_and_verdict(tiny_dataset):
+    made = record_study([0.80, 0.60, 0.82, 0.62, 0.81, 0.61])
+
+    app = open_page("train", study=made[0].config.study)
+
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 1
+    arms, listed = tables(app)
+    assert list(arms["peak lr"]) == ["0.2", "0.4"]
+    assert list(arms["mean ± sd, %"]) == ["81.00 ± 1.00", "61.00 ± 1.00"]
+    assert list(arms["verdict"]) == ["unchanged", "real difference"]
+    assert arms["difference, points"][1] == "-20.00"
+    # t(0.975, 4) = 2.776445 times sqrt(2 / 3) points
+    assert arms["its 95 % interval"][1] == "-22.27 to -17.73"
+    assert list(listed["run"]) == [f"train?run={run.id}" for run in made]
+    assert button(app, "Stop all") is None
+
+
+def test_a_run_that_failed_is_counted_beside_its_arm(tiny_dataset):
+    made = record_study([0.80, 0.60, 0.82, 0.99], last="diverged")
+
+    arms, listed = tables(open_page("train", study=made[0].config.study))
+
+    assert list(arms["n"]) == [2, 1]
+    assert list(arms["not finished"]) == ["", "1 diverged"]
+    assert list(arms["verdict"]) == ["unchanged", "needs 2 seeds or more"]
+    assert [state for (state,) in listed["state"]].count("diverged") == 1
+
+
+def test_without_a_link_the_study_of_the_newest_run_alive_is_shown(tiny_dataset):
+    *_, last = record_study([0.80, 0.60, 0.82, 0.62], last="interrupted")
+    handle = last.lock()
+    last.append(Queued(time=0.0, device="cpu"))
+    app = open_page("train")
+
+    assert app.query_params["study"] in (last.config.study, [last.config.study])
+    assert button(app, "Stop all") is not None
+    button(app, "New run").click().run()
+    assert button(app, "Start training") is not None
+    os.close(handle)
+
+
+def test_a_run_of_a_study_leads_to_it(tiny_dataset):
+    alone, (member, *_) = record(hour=1), record_study([0.80, 0.60])
+
+    assert "Its study" not in links(open_page("train", run=alone.id))
+    assert "Its study" in links(open_page("train", run=member.id))
+
+
+def links(app):
+    return [link.proto.label for link in app.get("page_link")]
+
+
+@pytest.mark.parametrize("asked", ["nope", "../../etc", "<script>", ""])
+def test_an_unknown_study_in_the_link_is_a_notice_and_the_form(tiny_dataset, asked):
+    app = open_page("train", study=asked)
+
+    assert not app.exception
+    assert "is on disk; its runs may have been deleted" in app.info[0].value
+    assert button(app, "Start training") is not None

@@ -1,0 +1,407 @@
+"""What the speed recipes are made of, each against an independent computation."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Generator
+
+from imgcls import averaging, models, muon, optim, recipes, sitting, train
+from imgcls.config import ConfigError, TrainConfig
+from imgcls.data import augment
+from imgcls.data.tensors import Split
+from imgcls.evaluate import views
+from imgcls.events import Epoch, Step
+
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.fixture
+def data():
+    """Three classes that differ in colour: 60 images to learn from, 30 to validate on."""
+    draw = Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    images = torch.randint(0, 120, (90, 32, 32, 3), dtype=torch.uint8, generator=draw)
+    images[torch.arange(90), :, :, labels] += 100
+    return Split(images[:60], labels[:60]), Split(images[60:], labels[60:])
+
+
+def start(settings, weights=None):
+    torch.manual_seed(settings.seed)
+    model = models.build(settings, 3, 32).to(memory_format=torch.channels_last)
+    return train.State(model, settings, "fp32", *HALF, class_weights=weights)
+
+
+def flat(module):
+    return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+
+
+# --- whitening ---
+
+
+def test_the_first_layer_whitens_patches():
+    correlated = torch.randn(64, 1, 33, 33, generator=Generator().manual_seed(0))
+    images = F.avg_pool2d(correlated, 2, 1).repeat(1, 3, 1, 1)
+    images = images + 0.3 * torch.randn(images.shape, generator=Generator().manual_seed(1))
+    model = models.build(TrainConfig(model="speed_net"), 3, 32)
+
+    models.look(model, images)
+
+    with torch.no_grad():
+        seen = model.whiten(images)[:, :12].permute(0, 2, 3, 1).reshape(-1, 12).numpy()
+    covariance = (seen.astype(np.float64).T @ seen) / len(seen)  # independent of patch_covariance
+    off = covariance - np.diag(np.diag(covariance))
+    assert np.abs(off).max() < 1e-3
+    assert 0.95 < np.diag(covariance).min() <= np.diag(covariance).max() < 1.001
+
+
+def test_the_second_half_of_the_whitening_filters_is_the_first_negated():
+    model = models.build(TrainConfig(model="speed_net"), 3, 32)
+
+    models.look(model, torch.rand(8, 3, 32, 32))
+
+    assert torch.equal(model.whiten.weight[12:], -model.whiten.weight[:12])
+    assert not model.whiten.weight.requires_grad
+
+
+# --- augmentation ---
+
+
+def test_two_epochs_show_each_image_both_ways():
+    rows, begin = torch.arange(10_000), train.mix("mirror", 0, 0)
+
+    first, second, third = (augment.alternating(rows, epoch, begin) for epoch in range(3))
+
+    assert torch.equal(second, ~first)
+    assert torch.equal(third, first)
+    assert 0.48 < first.float().mean() < 0.52
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.05  # neighbours do not go together
+
+
+def test_another_seed_mirrors_other_images():
+    rows = torch.arange(10_000)
+
+    first, other = (augment.alternating(rows, 0, train.mix("mirror", seed, 0)) for seed in (0, 1))
+
+    assert 0.4 < (first == other).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_run_shows_an_image_and_its_mirror_in_turn(data, share):
+    settings = TrainConfig(flip=True, alternating_flip=True, hard_share=share, hard_from=0.5)
+    state = start(settings.replace(model="softmax", epochs=4, batch_size=60))
+    state.losses = torch.rand(60) if share < 1 else None
+    shown = {row: [] for row in range(60)}
+    for epoch in range(1, 5):
+        order, mirrored = train._order(state, 60, epoch, 1, Generator().manual_seed(epoch))
+        for row, flipped in zip(order.tolist(), mirrored.tolist(), strict=True):
+            shown[row].append(flipped)
+
+    for ways in shown.values():
+        assert ways[:2] in ([True, False], [False, True])
+        assert ways[2:4] in ([], [True, False], [False, True])
+
+
+def test_late_epochs_take_the_hardest_images_as_often_as_needed(data):
+    settings = TrainConfig(model="softmax", hard_share=0.25, hard_from=0.5, epochs=4)
+    state = start(settings)
+    state.losses = torch.arange(60.0).roll(7)
+    hardest = set(state.losses.sort(descending=True).indices[:15].tolist())
+
+    orders = [train._order(state, 60, e, 1, Generator().manual_seed(e))[0] for e in (2, 3)]
+
+    assert orders[0].sort().values.tolist() == list(range(60))
+    assert set(orders[1].tolist()) == hardest
+    assert orders[1].bincount(minlength=60).max() == 4
+
+
+def test_the_loss_of_each_image_is_kept_as_when_it_was_last_seen(data):
+    settings = TrainConfig(model="softmax", hard_share=0.5, epochs=1, batch_size=20, peak_lr=1e-7)
+    state = start(settings)
+
+    list(train.fit(state, *data))
+
+    inputs = train._inputs(state, data[0], torch.arange(60), 3, Generator())
+    expected = F.cross_entropy(state.model(inputs), data[0].labels, reduction="none")
+    assert torch.allclose(state.losses, expected, atol=1e-3)
+
+
+def test_images_grow_to_their_full_size():
+    settings = TrainConfig(start_size=20, full_size_from=0.6)
+
+    sides = [augment.side_at(settings, share / 100, 32) for share in range(100)]
+
+    assert (sides[0], sides[19], sides[20], sides[59], sides[60]) == (20, 20, 24, 28, 32)
+    assert sides == sorted(sides)
+
+
+@pytest.mark.parametrize("start_size", [0, 32, 64])
+def test_images_that_need_not_grow_have_full_size(start_size):
+    assert augment.side_at(TrainConfig(start_size=start_size), 0.0, 32) == 32
+
+
+def test_a_smaller_image_is_the_average_of_its_pixels():
+    images = torch.rand(2, 3, 32, 32)
+
+    assert torch.allclose(augment.shrink(images, 32), images)
+    assert augment.shrink(images, 16).shape == (2, 3, 16, 16)
+    assert torch.allclose(augment.shrink(images, 16).mean(), images.mean(), atol=0.01)
+
+
+# --- Muon ---
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 80), (1, 80, 32), (3, 24, 40)])
+def test_orthogonalising_keeps_directions_and_levels_singular_values(shape):
+    matrices = torch.randn(shape, generator=Generator().manual_seed(0))
+
+    turned = muon.orthogonal(matrices, iterations=5)
+
+    for matrix, result in zip(matrices, turned, strict=True):
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        inside = u.T @ result @ v.T  # diagonal where the directions are the same
+        values = inside.diagonal()
+        assert (inside - torch.diag(values)).abs().max() < 0.06
+        assert 0.6 < values.min() <= values.max() < 1.3
+
+
+def test_muon_turns_filters_at_one_norm_and_leaves_the_rest_to_adam():
+    model = models.build(TrainConfig(model="speed_net"), 10, 32)
+    optimizer = optim.build(model, TrainConfig(optimizer="muon", peak_lr=0.1))
+    hidden, others = (group["params"] for group in optimizer.param_groups)
+
+    assert {p.ndim for p in hidden} == {4}
+    assert any(p is model.head.weight for p in others)
+    before = [p.detach().clone() for p in hidden]
+    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    optimizer.step()
+    for p, old in zip(hidden, before, strict=True):
+        scaled = old * len(old) ** 0.5 / old.norm()
+        singular = torch.linalg.svdvals((p - scaled).detach().view(len(p), -1))
+        assert singular.max() < 0.1 * 1.3
+        assert singular.max() > 0.1 * 0.6
+
+
+def test_the_adam_part_of_muon_is_adamw():
+    weights = [torch.randn(5, requires_grad=True) for _ in range(2)]
+    with torch.no_grad():
+        weights[1].copy_(weights[0])
+    lr = 0.24
+    ours = muon.Muon([weights[0]], lr=lr, momentum=0.6, weight_decay=0.1)
+    theirs = torch.optim.AdamW(
+        [weights[1]], lr=lr * muon.ADAM_SHARE, betas=muon.BETAS, weight_decay=0.1
+    )
+    for step in range(5):
+        for optimizer, weight in zip((ours, theirs), weights, strict=True):
+            weight.grad = torch.full((5,), float(step)) * weight.detach()
+            optimizer.step()
+
+    assert torch.allclose(*weights, atol=1e-6)
+
+
+# --- the step ---
+
+
+@pytest.mark.parametrize("micro", [8, 20, 59])
+def test_micro_batches_take_the_step_of_the_whole_batch(data, micro):
+    settings = TrainConfig(model="net", batch_size=60, peak_lr=0.05, label_smoothing=0.1)
+    whole, parts = start(settings), start(settings.replace(micro_batch=micro))
+    for _ in range(3):
+        sums = [
+            train.take_step(s, data[0], torch.arange(60), 1, Generator()) for s in (whole, parts)
+        ]
+
+    assert torch.allclose(*sums, rtol=1e-4)
+    assert torch.allclose(flat(whole.model), flat(parts.model), atol=1e-6)
+
+
+def test_gradients_are_clipped_to_a_norm(data):
+    settings = TrainConfig(model="net", batch_size=60, peak_lr=1.0, momentum=0.0)
+    steps = []
+    for clip in (0.0, 0.01):
+        state = start(settings.replace(clip_norm=clip))
+        before = flat(state.model)
+        train.take_step(state, data[0], torch.arange(60), 1, Generator())
+        steps.append((flat(state.model) - before).norm().item())
+
+    assert steps[0] > 0.02
+    assert steps[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 10)
+    split = Split(torch.zeros(90, 2, 2, 3, dtype=torch.uint8), labels)
+
+    weights = sitting.class_weights(split, 4)
+
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    assert torch.allclose(weights[:3].double(), torch.from_numpy(expected))
+    assert weights[3] == 0
+    assert weights[labels].mean() == pytest.approx(1.0)
+
+
+def test_weighted_classes_weigh_in_the_gradient(data):
+    settings = TrainConfig(model="softmax", batch_size=60, peak_lr=0.1, momentum=0.0)
+    weights = torch.tensor([2.0, 0.5, 0.5])
+    state = start(settings, weights)
+    reference = copy.deepcopy(state.model)
+    inputs = train._inputs(state, data[0], torch.arange(60), 1, Generator())
+
+    train.take_step(state, data[0], torch.arange(60), 1, Generator())
+
+    losses = F.cross_entropy(reference(inputs), data[0].labels, reduction="none")
+    (losses * weights[data[0].labels]).mean().backward()
+    for p, q in zip(state.model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(p, q - 0.1 * q.grad, atol=1e-6)
+
+
+# --- averaging ---
+
+
+def test_the_average_is_the_weighted_sum_of_all_weights():
+    model = nn.Linear(2, 1, bias=False)
+    average, expected = averaging.start(model), model.weight.detach().clone()
+    for step in range(1, 40):
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        averaging.update(average, model, 0.9, step)
+        keep = min(0.9, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * model.weight.detach()
+
+    assert torch.allclose(average.weight, expected)
+    assert not average.weight.requires_grad
+
+
+def test_batch_norm_statistics_are_averaged_too():
+    model = nn.BatchNorm1d(3)
+    average = averaging.start(model)
+    model(torch.randn(50, 3) + 5)
+    averaging.update(average, model, 0.999, 1)
+
+    share = 1 - 2 / 11
+    assert torch.allclose(average.running_mean, share * model.running_mean)
+    assert average.num_batches_tracked == 1
+
+
+def test_the_average_is_what_is_validated(data):
+    settings = TrainConfig(model="net", epochs=1, batch_size=20, peak_lr=0.05, ema=0.99999)
+    state = start(settings)
+    *_, end = train.fit(state, *data)
+
+    loss, _ = _drained(train.validate(state, data[1]))
+    state.average = None
+    assert loss == end.val_loss
+    assert _drained(train.validate(state, data[1]))[0] != end.val_loss
+
+
+def _drained(generator):
+    try:
+        while True:
+            next(generator)
+    except StopIteration as end:
+        return end.value
+
+
+# --- schedule and length ---
+
+
+def test_a_schedule_ends_with_the_last_of_a_fixed_number_of_steps():
+    settings = TrainConfig(schedule="one-cycle", warmup_share=0.25, epochs=3, steps=25, peak_lr=1.0)
+
+    rates = [optim.learning_rate(settings, step, 10) for step in range(25)]
+
+    assert rates.index(max(rates)) == 6
+    assert rates[-1] == pytest.approx(0.5 / 25 / 0.75)
+    assert rates[0] == pytest.approx(0.5 / 25 / 0.25)
+
+
+def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(data):
+    settings = TrainConfig(model="softmax", epochs=3, steps=7, batch_size=20)
+    state = start(settings)
+
+    told = list(train.fit(state, *data))
+
+    assert state.step == 7
+    epochs = [e for e in told if isinstance(e, Epoch)]
+    assert [e.step for e in epochs] == [3, 6, 7]
+    assert epochs[-1].val_accuracy is not None
+    assert epochs[-1].train_loss < 3.0  # a mean over the images seen, not over a whole epoch's
+    assert list(train.fit(state, *data)) == []
+
+
+# --- recipes ---
+
+SMALL = {"precision": "fp32", "threads": 1}
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_each_recipe_resumes_to_the_very_same_weights(name, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "REPORT_SECONDS", 0.0)  # an event each step
+    changes = {"batch_size": 20, "micro_batch": 0, "steps": 7, "early_stopping": 0}
+    if recipes.RECIPES[name].config.epochs < 3:
+        changes["epochs"] = 3
+    if recipes.RECIPES[name].config.pretrained:
+        changes["pretrained"] = False  # no download in a test
+    settings = recipes.config_for(name, "tiny", **changes, **SMALL)
+    state, saved = start(settings), 0
+    for event in train.fit(state, *data):
+        if isinstance(event, Step) and event.step in (2, 6):
+            torch.save(state.state_dict(), tmp_path / f"{saved}.pt")
+            saved += 1
+
+    assert saved == 2
+    for number in range(saved):
+        again = start(settings)
+        again.load_state_dict(torch.load(tmp_path / f"{number}.pt", weights_only=True))
+        list(train.fit(again, *data))
+        assert torch.equal(flat(again.judged), flat(state.judged))
+        assert again.step == state.step == 7
+
+
+# --- test-time augmentation ---
+
+
+def test_an_answer_is_averaged_over_six_views():
+    seen = []
+
+    def model(x):
+        seen.append(x)
+        return x.mean((2, 3)) * len(seen)
+
+    images = torch.rand(2, 3, 8, 8)
+    answer = views.answer(model, images, TrainConfig(flip=True, crop_pad=2))
+
+    padded = F.pad(images, (1, 1, 1, 1), "reflect")
+    order = [images, padded[:, :, :8, :8], padded[:, :, 2:, 2:]]
+    assert len(seen) == 6
+    expected = torch.zeros(2, 3)
+    for i, (view, weight) in enumerate(zip(order, (0.5, 0.25, 0.25), strict=True)):
+        assert torch.equal(seen[2 * i], view)
+        assert torch.equal(seen[2 * i + 1], view.flip(3))
+        expected += weight * view.mean((2, 3)) * (4 * i + 3) / 2
+    assert torch.allclose(answer, expected)
+
+
+def test_views_that_training_never_showed_are_left_out():
+    calls = []
+
+    def model(x):
+        calls.append(x)
+        return x.mean((2, 3))
+
+    views.answer(model, torch.rand(2, 3, 8, 8), TrainConfig())
+
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"alternating_flip": True}, {"micro_batch": 64, "batch_size": 32}],
+)
+def test_settings_that_contradict_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        TrainConfig(**wrong)
