@@ -113,6 +113,8 @@ def epoch_curves(events: Iterable[Event], metric: str = "accuracy", height: int 
         )  # fmt: skip
     _epoch_axis(drawn, max(x, default=1))
     drawn.update_yaxes(tickformat=_axis(metric))
+    if metric == "accuracy" and len(x) == 1:  # around a single point Plotly would go beyond 100 %
+        drawn.update_yaxes(range=[0, 1])
     return drawn
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from imgcls.config import TrainConfig
 from imgcls.errors import ConfigError
 
-DEFAULT = "quick"
+DEFAULT = "speed"
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,20 @@ RECIPES: dict[str, Recipe] = {
     "speed-fast": _recipe(
         "speed-fast",
         "Speed, fast: three passes over small images",
-        "TODO",
+        "Not timed on a quiet machine yet; 0.06 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
         epochs=3,
         start_size=20,
-        full_size_from=1.0,
+        full_size_from=0.8,
         hard_share=0.6,
         hard_from=0.34,
     ),
     "speed": _recipe(
         "speed",
         "Speed: the anchor's accuracy in a fraction of its time",
-        "TODO",
+        "88 % on validation, 89 % with test-time augmentation (one seed); not timed on a quiet "
+        "machine yet; 0.12 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
         epochs=6,
@@ -95,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
     "speed-max": _recipe(
         "speed-max",
         "Speed, max: the most accurate in about 40 minutes of two cores",
-        "TODO",
+        "Not measured yet; 0.8 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED | {"model": "speed_net_wide"},
         epochs=20,

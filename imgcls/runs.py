@@ -78,7 +78,7 @@ class Run:
             TrainConfig.from_dict(facts["settings"])
         except FileNotFoundError:
             raise RunError(f"No run {self.id} is on disk; it may have been deleted.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise RunError(f"{self.id}/config.json is damaged: delete the run.") from None
         return facts
 

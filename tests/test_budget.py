@@ -90,7 +90,7 @@ def test_less_than_an_epoch_is_a_run_too(settings, machine):
 
 def test_growing_images_are_timed_at_their_sizes(settings, machine):
     machine["a_validation"] = 0.0
-    growing = settings.replace(start_size=20, full_size_from=0.6)
+    growing = settings.replace(model="small_resnet", start_size=20, full_size_from=0.6)
 
     fixed = budget.within(growing, 1.0)
 
@@ -102,7 +102,9 @@ def test_growing_images_are_timed_at_their_sizes(settings, machine):
 
 def test_of_many_sizes_some_are_timed_and_the_others_lie_between(settings, machine):
     machine["a_validation"] = 0.0
-    growing = settings.replace(start_size=4, full_size_from=1.0)  # 4, 8, …, 28: seven
+    growing = settings.replace(
+        model="small_resnet", start_size=4, full_size_from=1.0
+    )  # 4, 8, …, 28: seven
 
     fixed = budget.within(growing, 1.0)
 

@@ -107,7 +107,10 @@ def load(name: str) -> Dataset:
 
 
 def arrays(name: str, split: str) -> tuple[Images, Labels]:
-    """Images uint8 (N, size, size, 3) and labels int64 (N,), memory-mapped, read-only."""
+    """Images uint8 (N, size, size, 3) and labels int64 (N,), memory-mapped.
+
+    What is written to them stays in this process's memory.
+    """
     dataset = load(name)
     if split not in dataset.counts:
         raise DataError(f"{name} has no {split} images; it has {', '.join(dataset.splits)}.")
