@@ -72,6 +72,7 @@ class State:
         self.since_cut = 0  # the same, counted anew at each cut of schedule plateau
         self.cuts = 0  # of schedule plateau
         self.losses: Tensor | None = None  # (images,), of each when last seen, for hard_share
+        self.hardest = torch.zeros(0, dtype=torch.int64)  # rows that this epoch takes
         self.clock = doctor.Clock(self.device)  # tells of this sitting alone
 
     _numbers = (
@@ -94,6 +95,7 @@ class State:
             "scaler": self.scaler.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
             "losses": torch.zeros(0) if self.losses is None else self.losses,
+            "hardest": self.hardest,
             "epoch_sums": self.epoch_sums,
             **{name: getattr(self, name) for name in self._numbers},
         }
@@ -107,6 +109,7 @@ class State:
             self.average.load_state_dict(saved["average"])
         if len(saved["losses"]):
             self.losses = saved["losses"].to(self.device)
+            self.hardest = saved["hardest"].to(self.device)
         self.epoch_sums.copy_(saved["epoch_sums"])
         for name in self._numbers:
             setattr(self, name, saved[name])
@@ -255,9 +258,10 @@ def _order(
     late = (epoch - 1) * a_epoch >= settings.hard_from * total_steps(settings, a_epoch)
     if state.losses is not None and late:
         kept = max(1, round(settings.hard_share * images))
-        hardest = state.losses.topk(kept).indices
+        if state.step == (epoch - 1) * a_epoch:  # in the middle of an epoch losses have moved on
+            state.hardest = state.losses.topk(kept).indices
         passes = [
-            hardest[torch.randperm(kept, generator=generator, device=state.device)]
+            state.hardest[torch.randperm(kept, generator=generator, device=state.device)]
             for _ in range(-(-images // kept))
         ]
         order = torch.cat(passes)[:images]
