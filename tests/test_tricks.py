@@ -223,6 +223,29 @@ def test_micro_batches_take_the_step_of_the_whole_batch(data, micro):
     assert torch.allclose(flat(whole.model), flat(parts.model), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("asked", "mode"), [("compile", "default"), ("cuda-graphs", "reduce-overhead")]
+)
+def test_a_compiled_network_takes_the_same_steps(data, asked, mode, monkeypatch):
+    real, modes = torch.compile, []
+
+    def traced(forward, **options):  # code generation needs a C++ compiler, tracing does not
+        modes.append(options["mode"])
+        return real(forward, backend="eager", dynamic=options["dynamic"])
+
+    monkeypatch.setattr(torch, "compile", traced)
+    settings = TrainConfig(model="net", batch_size=20, peak_lr=0.05)
+    plain, compiled = start(settings), start(settings.replace(compile=asked))
+    for state in (plain, compiled):
+        for step in range(3):
+            rows = torch.arange(20 * step, 20 * step + 20)
+            train.take_step(state, data[0], rows, 3, Generator())
+
+    assert modes == [mode]
+    assert plain.state_dict()["model"].keys() == compiled.state_dict()["model"].keys()
+    assert torch.allclose(flat(plain.model), flat(compiled.model), atol=1e-6)
+
+
 def test_gradients_are_clipped_to_a_norm(data):
     settings = TrainConfig(model="net", batch_size=60, peak_lr=1.0, momentum=0.0)
     steps = []
