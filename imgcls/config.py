@@ -510,8 +510,6 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             "weights names a file of pretrained weights: set pretrained to true to use it."
         )
-    if config.alternating_flip and not config.flip:
-        raise ConfigError("alternating_flip needs flip: it says when to mirror, not whether.")
     if config.input_size and config.start_size:
         raise ConfigError(
             "input_size and start_size exclude each other: the network would enlarge again what "

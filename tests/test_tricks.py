@@ -427,7 +427,7 @@ def test_views_that_training_never_showed_are_left_out():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"alternating_flip": True}, {"micro_batch": 64, "batch_size": 32}],
+    [{"micro_batch": 64, "batch_size": 32}, {"hard_share": 0.5, "processes": 2}],
 )
 def test_settings_that_contradict_are_refused(wrong):
     with pytest.raises(ConfigError):

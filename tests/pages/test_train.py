@@ -47,8 +47,8 @@ def test_every_setting_stands_in_the_form_with_its_help(tiny_dataset):
 def test_the_form_begins_with_the_default_recipe(tiny_dataset):
     app = open_page("train")
 
-    assert command(app) == "python -m imgcls train --recipe quick --dataset tiny"
-    assert app.number_input("set_epochs").value == recipes.RECIPES["quick"].config.epochs
+    assert command(app) == "python -m imgcls train --recipe speed --dataset tiny"
+    assert app.number_input("set_epochs").value == recipes.RECIPES["speed"].config.epochs
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -72,7 +72,9 @@ def test_the_command_names_what_differs_from_the_recipe(tiny_dataset):
     app.number_input("set_peak_lr").set_value(0.05)
     app.checkbox("set_flip").set_value(False).run()
 
-    assert command(app).endswith("--epochs 3 --set peak_lr=0.05 --set flip=false")
+    assert command(app).endswith(
+        "--epochs 3 --set peak_lr=0.05 --set flip=false --set alternating_flip=false"
+    )
 
 
 def test_settings_that_contradict_are_named_before_the_start(tiny_dataset):
@@ -109,7 +111,7 @@ def test_what_is_switched_off_cannot_be_wrong(tiny_dataset):
 
 
 def test_what_a_recipe_reaches_is_said_of_the_data_set_it_was_reached_on(tiny_dataset):
-    assert "On CIFAR-10: 84 %" in said(open_page("train"))
+    assert "On CIFAR-10: 88 %" in said(open_page("train"))
 
 
 def test_phases_that_are_no_phases_are_named(tiny_dataset):
@@ -295,7 +297,7 @@ def ask_for(app, setting, values, seeds):
 
 def record_study(accuracies, last="finished"):
     """An ablation of peak_lr over 0.2 and 0.4, as its workers would have left it."""
-    base = recipes.config_for("quick", "tiny")
+    base = recipes.config_for("speed", "tiny")
     plan = studies.ablation(base, "peak_lr", [0.4], len(accuracies) // 2, datetime(2026, 1, 2))
     made = []
     for i, (settings, accuracy) in enumerate(zip(plan, accuracies, strict=True)):
@@ -317,7 +319,7 @@ def test_several_runs_say_how_many_they_are_and_what_command_makes_them(tiny_dat
 
     assert "= **9 runs**" in said(app)
     assert not button(app, "Start 9 runs").disabled
-    words = "--recipe quick --dataset tiny --vary peak_lr=0.1,0.4,0.1 --seeds 3"
+    words = "--recipe speed --dataset tiny --vary peak_lr=0.1,0.4,0.1 --seeds 3"
     assert command(app) == f"python -m imgcls ablate {words}"
 
 
@@ -327,14 +329,14 @@ def test_seeds_alone_are_a_study_too(tiny_dataset):
     app.number_input("several_seeds").set_value(5).run()
 
     assert "5 seeds = **5 runs**" in said(app)
-    assert command(app) == "python -m imgcls train --recipe quick --dataset tiny --seeds 5"
+    assert command(app) == "python -m imgcls train --recipe speed --dataset tiny --seeds 5"
 
 
 @pytest.mark.parametrize(
     ("values", "seeds", "says"),
     [
         ("0.1, fast", 1, "peak_lr must be a number, got 'fast'."),
-        ("0.2", 1, "peak_lr is 0.2 already: name at least one other value."),
+        ("0.12", 1, "peak_lr is 0.12 already: name at least one other value."),
         ("99", 1, "peak_lr must be 1e-07 to 10, got 99."),
         ("0.1", 0, "A study has 1 to 1000 runs, this one would have 0."),
         ("0.1", 50, "100 runs are too many to wait in line"),
@@ -412,7 +414,7 @@ def test_a_study_shows_each_arm_with_interval_difference_and_verdict(tiny_datase
     assert not app.exception
     assert len(app.get("plotly_chart")) == 1
     arms, listed = tables(app)
-    assert list(arms["peak lr"]) == ["0.2", "0.4"]
+    assert list(arms["peak lr"]) == ["0.12", "0.4"]
     assert list(arms["mean ± sd, %"]) == ["81.00 ± 1.00", "61.00 ± 1.00"]
     assert list(arms["verdict"]) == ["unchanged", "real difference"]
     assert arms["difference, points"][1] == "-20.00"
