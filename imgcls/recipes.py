@@ -71,7 +71,7 @@ RECIPES: dict[str, Recipe] = {
     "speed-fast": _recipe(
         "speed-fast",
         "Speed, fast: three passes over small images",
-        "Not timed on a quiet machine yet; 0.06 PFLOP.",
+        "86.0 % after 3.3 minutes on two CPU cores without AMX; 0.06 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
         epochs=3,
