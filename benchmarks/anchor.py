@@ -2,9 +2,13 @@
 
 Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498, sections 3 and 4,
 with Muon on the convolutions as its repository has had it since October 2024. Eager, batches of
-2000 whole, bf16. It shares nothing with imgcls' own loop, so that it stays a fair opponent.
+2000 whole, in bf16 or, on processors that are slow at it, fp32. It shares nothing with imgcls' own
+loop, so that it stays a fair opponent.
 """
 
+import copy
+import math
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -82,10 +86,12 @@ def whiten(layer: nn.Conv2d, images: Tensor, epsilon: float = 5e-4) -> None:
     layer.weight.copy_(torch.cat((filters, -filters)))
 
 
-def orthogonalised(matrix: Tensor, iterations: int = 3) -> Tensor:
-    """About U·Vᵀ of a (rows, columns) matrix, by Newton–Schulz iterations in bf16."""
+def orthogonalised(
+    matrix: Tensor, iterations: int = 3, dtype: torch.dtype = torch.bfloat16
+) -> Tensor:
+    """About U·Vᵀ of a (rows, columns) matrix, by Newton–Schulz iterations in this format."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     x = x / (x.norm() + 1e-7)
     if tall := x.shape[0] > x.shape[1]:
         x = x.T
@@ -97,14 +103,14 @@ def orthogonalised(matrix: Tensor, iterations: int = 3) -> Tensor:
 
 
 @torch.no_grad()
-def turn(weight: Tensor, momentum: Tensor, lr: float) -> None:
+def turn(weight: Tensor, momentum: Tensor, lr: float, dtype: torch.dtype) -> None:
     """One step of Muon: filters at norm one on average, then an orthogonal step."""
     gradient = weight.grad
     assert gradient is not None
     momentum.mul_(FILTER_MOMENTUM).add_(gradient)
     ahead = gradient + FILTER_MOMENTUM * momentum
     weight.mul_(len(weight) ** 0.5 / weight.norm())
-    weight.sub_(lr * orthogonalised(ahead.flatten(1)).view_as(weight))
+    weight.sub_(lr * orthogonalised(ahead.flatten(1), dtype=dtype).view_as(weight))
 
 
 def build(images: Tensor, seed: int, classes: int = 10) -> AnchorNet:
@@ -121,17 +127,22 @@ def build(images: Tensor, seed: int, classes: int = 10) -> AnchorNet:
 
 
 def train(
-    model: AnchorNet, images: Tensor, labels: Tensor, seed: int, epochs: int = EPOCHS
+    model: AnchorNet,
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    epochs: int = EPOCHS,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Iterator[tuple[int, bool]]:
     """Train in place; yields after each step its images, and whether it ended an epoch.
 
-    images: (N, 3, 32, 32) normalised. Calls `model.train()` as each epoch begins, so that whoever
-    iterates may evaluate between two.
+    images: (N, 3, 32, 32) normalised. dtype: what is multiplied in, bfloat16 or float32.
+    Calls `model.train()` as each epoch begins, so that whoever iterates may evaluate between two.
     """
     draw = torch.Generator(images.device).manual_seed(seed)
     half = torch.rand(len(images), generator=draw, device=images.device) < 0.5
     images = torch.where(half.view(-1, 1, 1, 1), images.flip(3), images)
-    padded = F.pad(images, (PAD,) * 4, mode="reflect").bfloat16()
+    padded = F.pad(images, (PAD,) * 4, mode="reflect").to(dtype)
     padded = padded.contiguous(memory_format=torch.channels_last)
     a_epoch = len(images) // BATCH
     norms = [p for name, p in model.blocks.named_parameters() if p.ndim == 1 and p.requires_grad]
@@ -160,7 +171,7 @@ def train(
             batch = shifted(padded[rows], draw)
             if epoch % 2:  # every image is seen both ways in two epochs: section 3.6
                 batch = batch.flip(3)
-            with torch.autocast(images.device.type, torch.bfloat16):
+            with autocast(images.device, dtype):
                 logits = model(batch)
                 loss = F.cross_entropy(
                     logits, labels[rows], label_smoothing=SMOOTHING, reduction="sum"
@@ -172,9 +183,28 @@ def train(
             slow.step()
             lr = FILTER_LR * (1 - step / (epochs * a_epoch))
             for weight, momentum in zip(filters, momenta, strict=True):
-                turn(weight, momentum, lr)
+                turn(weight, momentum, lr, dtype)
             step += 1
             yield len(rows), step % a_epoch == 0
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Convolutions and matrix products in bfloat16, or everything in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def quickest(model: AnchorNet, images: Tensor) -> torch.dtype:
+    """bfloat16, but float32 on a CPU that is quicker at it: of three passes each, in turns."""
+    if images.device.type != "cpu":
+        return torch.bfloat16
+    trial, seconds = copy.deepcopy(model), {torch.bfloat16: math.inf, torch.float32: math.inf}
+    for _ in range(3):
+        for dtype in seconds:
+            start = time.perf_counter()
+            with autocast(images.device, dtype):
+                trial(images).float().square().sum().backward()
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
+    return min(seconds, key=lambda dtype: seconds[dtype])
 
 
 def shifted(padded: Tensor, draw: torch.Generator) -> Tensor:

@@ -110,7 +110,7 @@ def bound(begun: Sitting) -> Loop:
     """The steps of `ours` on one batch that lies ready; at rate 0 the weights stay as they are."""
     state, settings = begun.state, begun.state.settings
     model = copy.deepcopy(state.model)
-    optimizer = optim.build(model, settings)
+    optimizer = optim.build(model, settings, state.precision)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     inputs = tensors.normalize(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgcls import sitting, train
-from imgcls.config import Phases, TrainConfig
+from imgcls import recipes, sitting, train
+from imgcls.config import TrainConfig
 from imgcls.data import augment, catalog
 from imgcls.data.tensors import Split
 from imgcls.errors import ConfigError
@@ -53,7 +53,7 @@ def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
     }
     if settings.schedule == "phases":
-        phases = _rescaled(settings.phases, settings.epochs, epochs)
+        phases = recipes.rescaled(settings, epochs)
         fixed |= {"phases": phases, "peak_lr": max(rate for _, rate in phases)}
     return fixed
 
@@ -149,23 +149,12 @@ def _between(means: dict[int, float], side: int) -> float:
 
 
 def _validation_seconds(state: train.State, validation: Split) -> float:
-    start = time.perf_counter()
-    for _ in train.validate(state, validation):
-        pass
-    seconds = time.perf_counter() - start
+    def once() -> float:
+        start = time.perf_counter()
+        for _ in train.validate(state, validation):
+            pass
+        return time.perf_counter() - start
+
+    seconds = once()
     # The first also warms up; where it is short, that is much of it.
-    return seconds if seconds > 2 else min(seconds, _again(state, validation))
-
-
-def _again(state: train.State, validation: Split) -> float:
-    start = time.perf_counter()
-    for _ in train.validate(state, validation):
-        pass
-    return time.perf_counter() - start
-
-
-def _rescaled(phases: Phases, before: int, after: int) -> Phases:
-    """Phases of `before` epochs in all, stretched or cut to `after`; none is shorter than one."""
-    ends = [round(end * after / before) for end in itertools.accumulate(n for n, _ in phases)]
-    lengths = [end - begin for begin, end in itertools.pairwise([0, *ends])]
-    return tuple((n, rate) for n, (_, rate) in zip(lengths, phases, strict=True) if n > 0)
+    return seconds if seconds > 2 else min(seconds, once())

@@ -359,6 +359,10 @@ class TrainConfig:
         """Plain values, as config.json holds them."""
         return dataclasses.asdict(self)
 
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Steps of a whole run: those that a time budget fixed, or those of whole epochs."""
+        return self.steps or self.epochs * steps_per_epoch
+
     def changed(self) -> dict[str, Any]:
         """The settings that differ from their defaults."""
         return {n: v for n, v in self.to_dict().items() if v != SETTINGS[n].default}

@@ -117,7 +117,7 @@ def flop_rate(profiles: Sequence[Profile], started: Started, settings: TrainConf
     Where images grow from `start_size`, only steps at full size count, of which the FLOPs are
     known; None before there are any, or where FLOPs are not known at all.
     """
-    steps = settings.steps or settings.epochs * started.steps_per_epoch
+    steps = settings.total_steps(started.steps_per_epoch)
     grown = math.ceil(steps * settings.full_size_from) if settings.start_size else 0
     counted = [e for e, before in zip(profiles[1:], profiles, strict=False) if before.step >= grown]
     if not settings.start_size:

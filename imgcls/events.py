@@ -67,7 +67,7 @@ class Profile:
 
     step: int
     images: int  # trained on
-    seconds: dict[str, float]  # by part of imgcls.doctor.PARTS; on CUDA a sample of the steps
+    seconds: dict[str, float]  # by part of imgcls.doctor.PARTS; empty on Apple GPUs
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,16 @@ from imgcls.data import catalog
 from imgcls.errors import ConfigError, ImgclsError, RunError
 from imgcls.runs import Run
 
+# What must be set before a worker begins, and can be set otherwise from outside. Threads that spin
+# for each other starve a machine that does other work too. glibc returns large blocks to the system
+# at once, so each step would have its memory mapped and zeroed anew.
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
 
 def new(settings: TrainConfig, now: datetime) -> Run:
     """Create a run on a data set that is on disk, and start its worker."""
@@ -31,7 +41,7 @@ def start(run: Run) -> None:
     """
     check_startable(run)
     environment = {
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve a machine that does other work too
+        **ENVIRONMENT,
         **os.environ,
         "IMGCLS_HOME": str(config.home().resolve()),
     }

@@ -27,6 +27,8 @@ TRIALS = 4  # rounds in which each candidate is timed once, the first of which w
 TRIAL_SECONDS = 8.0  # after which no further round begins
 TRIAL_IMAGES = 128  # at most; what is faster for these is faster for more
 TRIAL_PIXELS = 2**18  # at most, of all of them; large images are few
+TRIAL_FEW = 8  # images of a first look
+HOPELESS = 4  # times the fastest that it may take by that look, whose first pass also warms up
 # Sides of square matrices: small ones are done before a busy CPU goes on to another process, and
 # large ones have work for many cores.
 PRODUCT_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
@@ -226,16 +228,24 @@ def _fastest_on_cpu(
     shape = (min(batch, TRIAL_IMAGES, max(2, TRIAL_PIXELS // size**2)), 3, size, size)
     images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.int64)
-    state, begin = torch.get_rng_state(), time.perf_counter()
+
+    def timed(name: str, count: int, n: int) -> float:
+        torch.set_num_threads(count)
+        start = time.perf_counter()
+        with torch.autocast("cpu", DTYPES[name], enabled=name != "fp32"):
+            loss = F.cross_entropy(trial(images[:n]), labels[:n])
+        loss.backward()
+        return time.perf_counter() - start
+
+    state, begin, n = torch.get_rng_state(), time.perf_counter(), len(images)
     for round in range(TRIALS):  # each times all in turn, since a machine's speed drifts
         if round > 1 and time.perf_counter() - begin > TRIAL_SECONDS:
             break
-        for name, count in seconds:
-            torch.set_num_threads(count)
-            start = time.perf_counter()
-            with torch.autocast("cpu", DTYPES[name], enabled=name != "fp32"):
-                loss = F.cross_entropy(trial(images), labels)
-            loss.backward()
-            seconds[name, count] = min(seconds[name, count], time.perf_counter() - start)
+        for name, count in list(seconds):
+            few = min(n, TRIAL_FEW)
+            if round == 0 and timed(name, count, few) * n / few > HOPELESS * min(seconds.values()):
+                del seconds[name, count]  # without bf16 units all of them would take minutes
+            else:
+                seconds[name, count] = min(seconds[name, count], timed(name, count, n))
     torch.set_rng_state(state)
     return min(seconds, key=lambda key: seconds[key])

@@ -1,4 +1,4 @@
-"""Muon: steps whose singular values are all about one, for the hidden weights of a network."""
+"""Muon: steps whose singular values are brought towards one, for a network's hidden weights."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-# Of the quintic iteration, chosen by its author for a steep slope at zero: singular values end
-# somewhere between 0.7 and 1.2, which trains as well as exactly one.
+# Of the quintic iteration, chosen by its author for a steep slope at zero: singular values need not
+# end at exactly one, and after three iterations small ones lie further below it.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 3
 BETAS = (0.9, 0.95)  # of Adam, for what is not a hidden weight
@@ -20,12 +20,19 @@ class Muon(torch.optim.Optimizer):
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/. As in his cifar10-airbench,
     the n filters of a layer are scaled to the norm √n before each step, so that they only turn;
     weight decay is then left to Adam's part, decoupled. Hidden are all weights of two and more
-    dimensions but the last one, in the order of `model.parameters()`.
+    dimensions but the last one, in the order of `model.parameters()`. dtype: what steps are
+    orthogonalised in; the rest is as exact as the parameters.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float
+        self,
+        parameters: list[nn.Parameter],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         matrices = [p for p in parameters if p.ndim >= 2]
         hidden = {id(p) for p in matrices[:-1]}
         groups: list[dict[str, Any]] = [
@@ -56,7 +63,8 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, gradients)
             ahead = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
-            turns = orthogonal(torch.stack([a.reshape(shape) for a in ahead]))
+            stack = torch.stack([a.reshape(shape) for a in ahead])
+            turns = orthogonal(stack.to(self.dtype)).to(stack.dtype)
             norms = torch._foreach_norm(alike)
             torch._foreach_div_(alike, norms)
             torch._foreach_mul_(alike, shape[0] ** 0.5)
@@ -84,16 +92,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """About U·Vᵀ of each of (N, rows, columns) float: singular values become some 0.7 to 1.2.
+    """About U·Vᵀ of each of (N, rows, columns), bf16 or float: singular values move towards one.
 
-    Newton–Schulz iteration x ← a·x + (b·xxᵀ + c·(xxᵀ)²)·x in bfloat16, which every device
-    multiplies fastest.
+    Newton–Schulz iteration x ← a·x + (b·xxᵀ + c·(xxᵀ)²)·x, for which bf16 is exact enough.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = matrices.mT if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)  # no singular value above one
     for _ in range(iterations):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+    return x.mT if tall else x

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from imgcls import muon
 from imgcls.config import TrainConfig
 
-Builder = Callable[[nn.Module, TrainConfig], Optimizer]
+Builder = Callable[[nn.Module, TrainConfig, str], Optimizer]
 
 
-def _sgd(model: nn.Module, settings: TrainConfig) -> Optimizer:
+def _sgd(model: nn.Module, settings: TrainConfig, _: str) -> Optimizer:
     return torch.optim.SGD(
         learning(model),
         lr=settings.peak_lr,
@@ -25,7 +25,7 @@ def _sgd(model: nn.Module, settings: TrainConfig) -> Optimizer:
     )
 
 
-def _rmsprop(model: nn.Module, settings: TrainConfig) -> Optimizer:
+def _rmsprop(model: nn.Module, settings: TrainConfig, _: str) -> Optimizer:
     return torch.optim.RMSprop(
         learning(model),
         lr=settings.peak_lr,
@@ -36,7 +36,7 @@ def _rmsprop(model: nn.Module, settings: TrainConfig) -> Optimizer:
 
 
 def _adam(kind: Any) -> Builder:
-    def build(model: nn.Module, settings: TrainConfig) -> Optimizer:
+    def build(model: nn.Module, settings: TrainConfig, _: str) -> Optimizer:
         optimizer: Optimizer = kind(
             learning(model), lr=settings.peak_lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -45,12 +45,13 @@ def _adam(kind: Any) -> Builder:
     return build
 
 
-def _muon(model: nn.Module, settings: TrainConfig) -> Optimizer:
+def _muon(model: nn.Module, settings: TrainConfig, precision: str) -> Optimizer:
     return muon.Muon(
         learning(model),
         lr=settings.peak_lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
     )
 
 
@@ -64,9 +65,13 @@ OPTIMIZERS: dict[str, Builder] = {
 }
 
 
-def build(model: nn.Module, settings: TrainConfig) -> Optimizer:
-    """The optimizer of a run over the parameters that learn."""
-    return OPTIMIZERS[settings.optimizer](model, settings)
+def build(model: nn.Module, settings: TrainConfig, precision: str = "fp32") -> Optimizer:
+    """The optimizer of a run over the parameters that learn.
+
+    precision: the run's number format, fp32, bf16 or fp16. Where it is bf16 Muon multiplies its
+    matrices so too; a processor without bf16 units would take fifty times as long.
+    """
+    return OPTIMIZERS[settings.optimizer](model, settings, precision)
 
 
 def learning(model: nn.Module) -> list[nn.Parameter]:

@@ -32,11 +32,12 @@ def config_for(recipe: str, dataset: str, **changes: Any) -> TrainConfig:
         raise ConfigError(f"No recipe named {recipe!r}. Choose one of: {', '.join(RECIPES)}.")
     settings = RECIPES[recipe].config
     if settings.phases and "epochs" in changes and not {"phases", "schedule"} & changes.keys():
-        changes = {**changes, "phases": _rescaled(settings, changes["epochs"])}
+        changes = {**changes, "phases": rescaled(settings, changes["epochs"])}
     return settings.replace(dataset=dataset, **changes)
 
 
-def _rescaled(settings: TrainConfig, epochs: Any) -> tuple[tuple[int, float], ...]:
+def rescaled(settings: TrainConfig, epochs: Any) -> tuple[tuple[int, float], ...]:
+    """The settings' phases, stretched or cut to so many epochs; what rounds to none is left out."""
     if type(epochs) is not int:
         return settings.phases
     ends, total = [], 0
@@ -70,7 +71,7 @@ _SPEED: dict[str, Any] = {
 RECIPES: dict[str, Recipe] = {
     "speed-fast": _recipe(
         "speed-fast",
-        "Speed, fast: three passes over small images",
+        "Speed, fast: three passes over growing images",
         "86.0 % after 3.3 minutes on two CPU cores without AMX; 0.06 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
@@ -95,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "speed-max": _recipe(
         "speed-max",
-        "Speed, max: the most accurate in about 40 minutes of two cores",
+        "Speed, max: a wider network, twenty passes",
         "Not measured yet; 0.8 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED | {"model": "speed_net_wide"},

@@ -18,7 +18,7 @@ from torch import Tensor
 from imgcls import averaging, doctor, machine, optim
 from imgcls.config import TrainConfig
 from imgcls.data import augment
-from imgcls.data.tensors import Split, normalize, standardize
+from imgcls.data.tensors import Split, normalize, resize, standardize
 from imgcls.errors import ImgclsError
 from imgcls.events import Epoch, Profile, Step, Validating
 from imgcls.team import ALONE, Team
@@ -58,7 +58,7 @@ class State:
         self.class_weights = class_weights
         self.device = next(model.parameters()).device
         self.precision = precision
-        self.optimizer = optim.build(model, settings)
+        self.optimizer = optim.build(model, settings, precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
@@ -131,11 +131,6 @@ def steps_per_epoch(images: int, batch_size: int, processes: int = 1) -> int:
     return full + (rest >= 2 * processes or full == 0)
 
 
-def total_steps(settings: TrainConfig, a_epoch: int) -> int:
-    """Steps of a whole run, of which an epoch has `a_epoch`."""
-    return settings.steps or settings.epochs * a_epoch
-
-
 def stopped_early(state: State) -> bool:
     """Whether validation has gone without progress for as long as the settings allow."""
     limit = state.settings.early_stopping
@@ -153,7 +148,7 @@ def fit(
     """
     settings = state.settings
     a_epoch = steps_per_epoch(len(train), settings.batch_size, state.team.size)
-    total = total_steps(settings, a_epoch)
+    total = settings.total_steps(a_epoch)
     if settings.hard_share < 1 and state.losses is None:
         state.losses = torch.full((len(train),), math.inf, device=state.device)  # unseen is hardest
     while state.epochs < settings.epochs and not stopped_early(state):
@@ -255,7 +250,7 @@ def _order(
     Source: selective backpropagation, Jiang et al. 2019, arXiv:1910.00762, with stale losses.
     """
     settings, kept = state.settings, images
-    late = (epoch - 1) * a_epoch >= settings.hard_from * total_steps(settings, a_epoch)
+    late = (epoch - 1) * a_epoch >= settings.hard_from * settings.total_steps(a_epoch)
     if state.losses is not None and late:
         kept = max(1, round(settings.hard_share * images))
         if state.step == (epoch - 1) * a_epoch:  # in the middle of an epoch losses have moved on
@@ -284,8 +279,8 @@ def take_step(
     """One optimizer step on these rows of `train`, int64 (N,); `state.step` is counted up.
 
     mirrored: bool (N,), which to mirror; by chance if not given. In a team this process takes its
-    share of them. Returns (2,), over all rows: the loss times
-    their number, and how many were classified right.
+    share of them. Returns (2,), over all rows: the loss times their number, and how many were
+    classified right.
     """
     settings, team = state.settings, state.team
     state.clock.begin()
@@ -351,8 +346,8 @@ def _inputs(
     """(N, 3, side, side) floats, augmented and normalised."""
     settings = state.settings
     floats = augment.augment(train.images(rows), settings, generator, mirrored)
-    share = state.step / total_steps(settings, a_epoch)
-    floats = augment.shrink(floats, augment.side_at(settings, share, train.side))
+    share = state.step / settings.total_steps(a_epoch)
+    floats = resize(floats, augment.side_at(settings, share, train.side))
     return standardize(floats, state.mean, state.std)
 
 

@@ -1,5 +1,6 @@
 """The parts of the bench: what it writes down, and the opponents that it races against."""
 
+import itertools
 import json
 import math
 import os
@@ -149,7 +150,7 @@ def test_a_module_that_cannot_measure_says_why(home, monkeypatch, capsys):
 
 
 def test_a_matrix_product_has_a_rate():
-    assert this_machine.matrix_product("fp32", side=256) > 0
+    assert this_machine.matrix_product("fp32", sides=(256,)) > 0
 
 
 def test_filters_whiten_the_patches_of_images():
@@ -168,9 +169,17 @@ def test_filters_whiten_the_patches_of_images():
 def test_a_step_of_muon_has_singular_values_about_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    values = torch.linalg.svdvals(anchor.orthogonalised(matrix).float())
+    for dtype in (torch.bfloat16, torch.float32):
+        values = torch.linalg.svdvals(anchor.orthogonalised(matrix, dtype=dtype).float())
 
-    assert 0.4 < values.min() <= values.max() < 1.4
+        assert 0.4 < values.min() <= values.max() < 1.4
+
+
+def test_the_port_computes_in_what_is_quicker(monkeypatch):
+    ticks = iter(itertools.accumulate([0, 3, 0, 1] * 3))  # a pass in bf16 takes 3, in fp32 1
+    monkeypatch.setattr(anchor.time, "perf_counter", lambda: float(next(ticks)))
+
+    assert anchor.quickest(anchor.AnchorNet(3), torch.rand(2, 3, 32, 32)) == torch.float32
 
 
 def test_shifted_images_are_cuts_of_the_padded_ones():

@@ -23,7 +23,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(budget.time, "perf_counter", lambda: clock["now"])
 
     def take_step(state, split, rows, a_epoch, generator, mirrored=None):
-        share = state.step / train.total_steps(state.settings, a_epoch)
+        share = state.step / state.settings.total_steps(a_epoch)
         side = budget.augment.side_at(state.settings, share, split.side)
         clock["now"] += clock["a_pixel"] * side**2
         clock["sides"].append(side)

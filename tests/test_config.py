@@ -98,3 +98,8 @@ def test_a_changed_length_keeps_the_proportions_of_phases():
 def test_an_unknown_recipe_names_the_known_ones():
     with pytest.raises(ConfigError, match="Choose one of: speed-fast, speed, speed-max, quick"):
         recipes.config_for("slow", "digits")
+
+
+@pytest.mark.parametrize(("steps", "total"), [(0, 30), (7, 7)])
+def test_a_run_has_the_steps_of_its_epochs_unless_a_budget_fixed_them(steps, total):
+    assert TrainConfig(epochs=3, steps=steps).total_steps(10) == total

@@ -174,3 +174,21 @@ def test_the_rate_is_of_products_that_were_computed(home, monkeypatch):
     assert 2 * 64**3 / seconds < rate < math.inf  # the best of several that took so long together
     assert seconds > machine.PRODUCT_SECONDS
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_format_that_is_hopeless_is_not_timed_at_length(monkeypatch):
+    monkeypatch.setattr(machine, "TRIALS", 2)
+    seen = {True: 0, False: 0}
+
+    class SlowInBf16(torch.nn.Linear):
+        def forward(self, images):
+            reduced = torch.is_autocast_enabled("cpu")
+            seen[reduced] += len(images)
+            time.sleep(0.01 * len(images) if reduced else 0)
+            return super().forward(images.flatten(1))
+
+    chosen = machine._fastest_on_cpu(("fp32", "bf16"), (1,), SlowInBf16(48, 2), 64, 4)
+
+    assert chosen == ("fp32", 1)
+    assert seen[True] == machine.TRIAL_FEW
+    assert seen[False] > 64

@@ -11,6 +11,7 @@ from imgcls import card as cards
 from imgcls import models
 from imgcls.card import Card
 from imgcls.config import AS_PUBLISHED_ONLY, MODELS, PUBLISHED, TrainConfig
+from imgcls.data import tensors
 from imgcls.errors import ConfigError, ModelError
 from imgcls.models import pretrained, zoo
 
@@ -230,7 +231,7 @@ def test_a_network_resizes_its_images_and_its_card_says_so(tmp_path):
 def test_images_that_shrink_are_antialiased():
     stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 3, 64, 64)
 
-    shrunk = models.resized.resize(stripes, 16)
+    shrunk = tensors.resize(stripes, 16)
 
     assert shrunk.shape == (1, 3, 16, 16)
     torch.testing.assert_close(shrunk, torch.full_like(shrunk, 0.5), rtol=0, atol=0.05)
@@ -260,7 +261,7 @@ def test_a_network_looks_at_images_as_it_will_see_them():
     alone = models.build(TrainConfig(model="speed_net"), 7, 32)
 
     models.look(model, images)
-    models.look(alone, models.resized.resize(images, 32))
+    models.look(alone, tensors.resize(images, 32))
 
     assert torch.equal(model.network.whiten.weight, alone.whiten.weight)
     assert alone.whiten.weight.std() > 0

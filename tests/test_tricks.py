@@ -12,7 +12,7 @@ from torch import Generator
 
 from imgcls import averaging, models, muon, optim, recipes, sitting, train
 from imgcls.config import ConfigError, TrainConfig
-from imgcls.data import augment
+from imgcls.data import augment, tensors
 from imgcls.data.tensors import Split
 from imgcls.evaluate import views
 from imgcls.events import Epoch, Step
@@ -151,19 +151,20 @@ def test_images_that_need_not_grow_have_full_size(start_size):
 def test_a_smaller_image_is_the_average_of_its_pixels():
     images = torch.rand(2, 3, 32, 32)
 
-    assert torch.allclose(augment.shrink(images, 32), images)
-    assert augment.shrink(images, 16).shape == (2, 3, 16, 16)
-    assert torch.allclose(augment.shrink(images, 16).mean(), images.mean(), atol=0.01)
+    assert torch.allclose(tensors.resize(images, 32), images)
+    assert tensors.resize(images, 16).shape == (2, 3, 16, 16)
+    assert torch.allclose(tensors.resize(images, 16).mean(), images.mean(), atol=0.01)
 
 
 # --- Muon ---
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(2, 32, 80), (1, 80, 32), (3, 24, 40)])
-def test_orthogonalising_keeps_directions_and_levels_singular_values(shape):
+def test_orthogonalising_keeps_directions_and_levels_singular_values(shape, dtype):
     matrices = torch.randn(shape, generator=Generator().manual_seed(0))
 
-    turned = muon.orthogonal(matrices, iterations=5)
+    turned = muon.orthogonal(matrices.to(dtype), iterations=5).float()
 
     for matrix, result in zip(matrices, turned, strict=True):
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
@@ -188,6 +189,24 @@ def test_muon_turns_filters_at_one_norm_and_leaves_the_rest_to_adam():
         singular = torch.linalg.svdvals((p - scaled).detach().view(len(p), -1))
         assert singular.max() < 0.1 * 1.3
         assert singular.max() > 0.1 * 0.6
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_muon_multiplies_in_the_format_of_the_run(monkeypatch, precision, dtype):
+    seen = []
+    monkeypatch.setattr(
+        muon, "orthogonal", lambda matrices: seen.append(matrices.dtype) or matrices
+    )
+    model = models.build(TrainConfig(model="speed_net"), 10, 32)
+    settings = TrainConfig(optimizer="muon", peak_lr=0.1)
+    state = train.State(model, settings, precision, (0.5,) * 3, (0.5,) * 3)
+
+    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    state.optimizer.step()
+
+    assert set(seen) == {dtype}
 
 
 def test_the_adam_part_of_muon_is_adamw():

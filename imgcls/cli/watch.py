@@ -73,7 +73,7 @@ def _tell(run: Run, event: Event, update: Callable[..., None]) -> str:
         update(f"waiting for {event.device}, which another run uses", 0)
         return f"{run.id} waits for {event.device}: another run trains on it."
     if isinstance(event, events.Started):
-        update("training", 0, event.steps_per_epoch * epochs)
+        update("training", 0, run.config.total_steps(event.steps_per_epoch))
         return (
             f"{run.id}: {event.train_images:,} images, {event.parameters:,} parameters, "
             f"on {event.device} in {event.precision}"

@@ -61,13 +61,6 @@ def alternating(rows: Tensor, turn: int | Tensor, begin: int) -> Tensor:
     return (mixed >> 41 & 1) != turn % 2
 
 
-def shrink(images: Tensor, side: int) -> Tensor:
-    """(N, 3, H, W) floats to (N, 3, side, side), bilinear and antialiased."""
-    if images.shape[2] == side:
-        return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-
-
 def side_at(settings: TrainConfig, share: float, full: int) -> int:
     """Pixels a side after this share of a run's steps: steps of four from start_size to `full`.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from imgcls.config import TrainConfig
@@ -84,3 +85,12 @@ def standardize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     center = torch.as_tensor(mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     spread = torch.as_tensor(std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     return images.sub_(center).div_(spread)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) floats to (N, 3, side, side), bilinear, antialiased where they shrink."""
+    if images.shape[-2:] == (side, side):
+        return images
+    # Antialiasing changes nothing where images grow, but not every exported format knows it.
+    shrinks = max(images.shape[-2:]) > side
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=shrinks)

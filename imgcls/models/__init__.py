@@ -10,9 +10,10 @@ from torch import Tensor
 from imgcls import card
 from imgcls.card import Card
 from imgcls.config import TrainConfig
+from imgcls.data.tensors import resize
 from imgcls.errors import ModelError
 from imgcls.models import pretrained, small_resnet, tutorials, zoo
-from imgcls.models.resized import Resized, resize
+from imgcls.models.resized import Resized
 from imgcls.models.speed import SpeedNet, speed_net, speed_net_wide
 
 Builder = Callable[[TrainConfig, int, int], nn.Module]

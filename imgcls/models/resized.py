@@ -1,8 +1,9 @@
 """Images resized by the network itself, so that whoever asks it need not know."""
 
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
+
+from imgcls.data.tensors import resize
 
 
 class Resized(nn.Module):
@@ -21,12 +22,3 @@ class Resized(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows beside the network."""
         return f"side={self.side}"
-
-
-def resize(images: Tensor, side: int) -> Tensor:
-    """(N, 3, H, W) floats to (N, 3, side, side), bilinear, antialiased where they shrink."""
-    if images.shape[-2:] == (side, side):
-        return images
-    # Antialiasing changes nothing where images grow, but not every exported format knows it.
-    shrinks = max(images.shape[-2:]) > side
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=shrinks)

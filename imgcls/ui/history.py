@@ -75,8 +75,10 @@ def epochs(seen: list[Event]) -> list[Epoch]:
 def row(run: Run) -> Row:
     """What a table shows of a run; never raises for a damaged one."""
     try:
-        state, settings, last = run.state(), run.config, run.last_event()
-        return _row(str(run.path), state, repr(last), run, settings)
+        state, settings = run.state(), run.config
+        if state.alive:  # its events grow each second: only what is new is read
+            return _summary(run, state, settings, events(run))
+        return _row(str(run.path), state, repr(run.last_event()), run, settings)
     except Exception as error:  # whatever a damaged file raises, it is one run's matter
         said = str(error) if isinstance(error, ImgclsError) else "its files cannot be read"
         return Row(run.id, DAMAGED, said)
@@ -94,20 +96,22 @@ def _tail(path: str, _run: Run) -> Tail:
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def _row(path: str, state: State, last: str, _run: Run, _settings: TrainConfig) -> Row:
-    sound = effective(filter(_sound, _run.read()[0]))
-    ended = epochs(sound)
-    timed = [e.seconds for e in sound if isinstance(e, (Step, Epoch))]
+    return _summary(_run, state, _settings, effective(filter(_sound, _run.read()[0])))
+
+
+def _summary(run: Run, state: State, settings: TrainConfig, sound: list[Event]) -> Row:
+    ended, newest = epochs(sound), sound[::-1]
     return Row(
-        id=_run.id,
+        id=run.id,
         state=state.value,
-        reason=next((e.reason for e in reversed(sound) if isinstance(e, Ended)), ""),
-        recipe=_settings.recipe,
-        model=_settings.model,
-        dataset=_settings.dataset,
+        reason=next((e.reason for e in newest if isinstance(e, Ended)), ""),
+        recipe=settings.recipe,
+        model=settings.model,
+        dataset=settings.dataset,
         epochs=ended[-1].epoch if ended else 0,
-        of_epochs=_settings.epochs,
+        of_epochs=settings.epochs,
         val_accuracy=best_accuracy(ended),
-        seconds=timed[-1] if timed else 0.0,
+        seconds=next((e.seconds for e in newest if isinstance(e, (Step, Epoch))), 0.0),
     )
 
 

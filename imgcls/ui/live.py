@@ -7,7 +7,9 @@ their contents change.
 import itertools
 import math
 
-import pandas as pd
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa  # what charts are sent as: a frame would be converted at each tick
 import streamlit as st
 
 from imgcls import charts, doctor, jobs
@@ -88,20 +90,22 @@ def show(run: Run, drawn: str, has_model: bool) -> None:
     _log(run)
 
 
-def thin(steps: list[Step], points: int = POINTS) -> pd.DataFrame:
-    """Step and mean loss of at most `points` equal groups of events."""
-    size = -(-len(steps) // points)
-    frame = pd.DataFrame(
-        {"step": [e.step for e in steps], "loss": [charts.number(e.loss) for e in steps]}
-    )
-    groups = frame.groupby(frame.index // max(size, 1))
-    return groups.agg({"step": "max", "loss": "mean"})
+def thin(steps: list[Step], points: int = POINTS) -> pa.Table:
+    """Step and mean loss of at most `points` equal groups of events, one at least."""
+    starts = np.arange(0, len(steps), -(-len(steps) // points))
+    losses = np.array([charts.number(e.loss) for e in steps], np.float64)
+    known = np.isfinite(losses)
+    sums = np.add.reduceat(np.where(known, losses, 0.0), starts)
+    with np.errstate(invalid="ignore"):  # a group without any finite loss is a gap
+        means = sums / np.add.reduceat(known, starts, dtype=np.int64)
+    last = [*(starts[1:] - 1), len(steps) - 1]
+    return pa.table({"step": [steps[i].step for i in last], "loss": means})
 
 
 def _progress(
     run: Run, now: Row, steps: list[Step], started: Started | None, validating: Validating | None
 ) -> None:
-    total = now.of_epochs * started.steps_per_epoch if started else 0
+    total = run.config.total_steps(started.steps_per_epoch) if started else 0
     last = steps[-1] if steps else None
     done = min(last.step / total, 1.0) if last and total > 0 else 0.0
     if now.state == State.FINISHED:
@@ -148,8 +152,14 @@ def _epoch_chart(epochs: list[Epoch], metric: str) -> None:
     if not epochs:
         st.caption("The curve begins with the end of the first epoch.")
         return
-    drawn = charts.epoch_curves(epochs, metric)
+    drawn = _epoch_curves(tuple(epochs), metric)
     st.plotly_chart(drawn, key=f"epochs_{metric}", alt=f"{metric} by epoch", config=QUIET)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs={Epoch: repr})
+def _epoch_curves(epochs: tuple[Epoch, ...], metric: str) -> go.Figure:
+    """Drawn once an epoch however many tabs look, and never changed."""
+    return charts.epoch_curves(epochs, metric)
 
 
 def _time(run: Run, seen: list[Event], started: Started) -> None:
@@ -167,7 +177,9 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
         for i, (part, value) in enumerate(seconds.items())
     ]
     said = ", ".join(str(row["part"]) for row in rows)
-    st.vega_lite_chart(pd.DataFrame(rows), SHARES, height=76, alt=f"Shares of the time: {said}")
+    st.vega_lite_chart(
+        pa.Table.from_pylist(rows), SHARES, height=76, alt=f"Shares of the time: {said}"
+    )
     config = run.config
     rate = doctor.flop_rate(profiles, started, config)
     if started.flops:
