@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "dataset": (str, "which to learn from, by its name in IMGCLS_HOME (default: cifar10)"),
     "repeats": (int, "how often to measure each thing"),
     "seconds": (float, "how long each measurement of a speed takes"),
-    "pair": (str, "the only pair to race, for time_to_accuracy"),
+    "race": (str, "the only race to run, for time_to_accuracy"),
     "seed": (int, "the only seed to race with, for time_to_accuracy"),
 }
 Measurement = Row | dict[str, Any]

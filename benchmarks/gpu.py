@@ -19,11 +19,10 @@ PUBLISHED = {  # what → seconds, and the rest of what is said of it
 
 
 def rows(dataset: str = "cifar10", repeats: int = 3) -> Iterator[Row | dict[str, Any]]:
-    """The published figures, then all pairs of `time_to_accuracy` where CUDA is."""
+    """The published figures, then all races of `time_to_accuracy` where CUDA is."""
     for what, (seconds, note) in PUBLISHED.items():
         yield Row(what, (seconds,), "s", note=note)
     if not torch.cuda.is_available():
         yield Row("our recipes on a GPU", (), "s", note="not measured: no CUDA device")
         return
-    for pair in time_to_accuracy.PAIRS:
-        yield from time_to_accuracy.rows(dataset, repeats, seconds=1.0, pair=pair)
+    yield from time_to_accuracy.rows(dataset, repeats, seconds=1.0)

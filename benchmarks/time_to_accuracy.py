@@ -1,16 +1,23 @@
 """Seconds of training until 70, 81, 85 and 90 % of the test images are classified right.
 
-Two contestants train in one process. Whoever has the smaller share of its steps behind it goes
-next, for a few seconds, so both meet the same hours of the machine from their first step to their
-last. Each sees all 50,000 training images, and is judged on the 10,000 test images at the end of
-each of its epochs while its clock stands. What lies before its first step (weights, whitening,
-choice of number format) is told as set-up and not counted.
+The contestants of a race take turns of a few seconds. Whoever has the smallest share of its steps
+behind it goes next, so all meet the same hours of the machine from their first step to their last.
+Each is a process of its own: ours begins as the app would begin it, the others as a script does.
+Each sees all 50,000 training images, and is judged on the 10,000 test images at the end of each of
+its epochs while its clock stands. What lies before its first step (weights, whitening, choice of
+number format) is told as set-up and not counted.
 
-A pair takes 10 to 30 minutes on two cores: `python -m benchmarks time_to_accuracy --pair speed
+A race takes 15 to 70 minutes on two cores: `python -m benchmarks time_to_accuracy --race anchor
 --seed 0 --json FILE` runs one, and `--show FILE` puts those together that a file holds.
+
+    python -m benchmarks.time_to_accuracy NAME DATASET SEED     one contestant; seconds on stdin
 """
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,21 +27,19 @@ import psutil
 import torch
 
 from benchmarks import Row, anchor, plain
-from imgcls import machine, models, recipes, sitting, train
+from imgcls import jobs, machine, models, recipes, sitting, train
 from imgcls.data import catalog, tensors
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, RunError
 from imgcls.events import Epoch
 
 KIND = "race"  # of a record in the file
 SLICE = 5.0  # seconds that one trains before the other may
 GOALS = (0.70, 0.81, 0.85, 0.90)
 BATCH = 500  # images judged at once
-# name → ours, against whom
-PAIRS = {
-    "speed-fast": ("speed-fast", "anchor"),
-    "speed": ("speed", "anchor"),
-    "speed-fast-plain": ("speed-fast", "plain"),
-    "speed-plain": ("speed", "plain"),
+# by the name of the last, whom all others are held against
+RACES = {
+    "anchor": ("speed-fast", "speed", "anchor"),
+    "plain": ("speed-fast", "speed", "plain"),
 }
 TITLES = {
     "anchor": "port of the anchor",
@@ -90,36 +95,95 @@ def rows(
     dataset: str = "cifar10",
     repeats: int = 3,
     seconds: float = SLICE,
-    pair: str | None = None,
+    race: str | None = None,
     seed: int | None = None,
 ) -> Iterator[Row | dict[str, Any]]:
-    """Race every pair with seeds 0, 1, …, or one of them alone; a record as each one ends."""
-    if pair is not None and pair not in PAIRS:
-        raise ConfigError(f"No pair named {pair!r}. Choose one of: {', '.join(PAIRS)}.")
+    """Run every race with seeds 0, 1, …, or one of them alone; a record as each one ends."""
+    if race is not None and race not in RACES:
+        raise ConfigError(f"No race named {race!r}. Choose one of: {', '.join(RACES)}.")
     catalog.load(dataset)
     seeds = range(repeats) if seed is None else [seed]
     records = []
     for number in seeds:
-        for name in PAIRS if pair is None else [pair]:
-            for record in race(name, dataset, number, seconds):
+        for name in RACES if race is None else [race]:
+            for record in run(name, dataset, number, seconds):
                 records.append(record)
                 yield record
     yield from summary(records)
 
 
-def race(pair: str, dataset: str, seed: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Train both of a pair to their ends in turns; a record when one of them gets there."""
-    default = torch.get_num_threads()
+class Apart:
+    """A contestant in a process of its own, which trains when asked and sleeps otherwise."""
+
+    done, seen, images = False, 0, 1
+
+    def __init__(self, name: str, dataset: str, seed: int) -> None:
+        self.name = name
+        ours = jobs.ENVIRONMENT if name in recipes.RECIPES else {}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.time_to_accuracy", name, dataset, str(seed)],
+            env={**ours, **os.environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._hear()
+
+    def train(self, seconds: float) -> None:
+        """As `Contestant.train`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        self._hear()
+
+    def _hear(self) -> None:
+        assert self.process.stdout is not None
+        told = self.process.stdout.readline()
+        if not told:
+            self.close()
+            raise RunError(f"Contestant {self.name} ended with status {self.process.returncode}.")
+        vars(self).update(json.loads(told))
+
+    def close(self) -> None:
+        """End the process, and with it its own."""
+        with self.process:
+            pass  # closes its pipes, upon which it ends, and waits
+
+
+def answer(name: str, dataset: str, seed: int) -> None:
+    """Train for as many seconds as each line of stdin says, and tell how far that led."""
     machine.prepare(machine.device("auto"))  # for all alike
-    both = [START[name](name, dataset, seed) for name in PAIRS[pair]]
+    one = START[name](name, dataset, seed)
+    told = {"images": one.images, "format": one.format, "set_up": one.set_up}
+    print(json.dumps(told), flush=True)
     try:
-        while left := [one for one in both if not one.done]:
+        for line in sys.stdin:
+            one.train(float(line))
+            told = {name: getattr(one, name) for name in ("seen", "seconds", "done", "epochs")}
+            print(json.dumps(told), flush=True)
+    finally:
+        one.close()
+
+
+def run(
+    race: str,
+    dataset: str,
+    seed: int,
+    seconds: float,
+    start: Callable[[str, str, int], Any] = Apart,
+) -> Iterator[dict[str, Any]]:
+    """Train all of a race to their ends in turns; a record when one of them gets there."""
+    racing: list[Any] = []
+    try:
+        for name in RACES[race]:
+            racing.append(start(name, dataset, seed))
+        while left := [one for one in racing if not one.done]:
             one = min(left, key=lambda c: c.seen / c.images)
             one.train(seconds)
             if one.done:
                 yield {
                     "kind": KIND,
-                    "pair": pair,
+                    "race": race,
                     "seed": seed,
                     "name": one.name,
                     "dataset": dataset,
@@ -129,25 +193,25 @@ def race(pair: str, dataset: str, seed: int, seconds: float) -> Iterator[dict[st
                     "epochs": one.epochs,
                 }
     finally:
-        for one in both:
+        for one in racing:
             one.close()
-        torch.set_num_threads(default)
 
 
 def summary(records: list[dict[str, Any]]) -> Iterator[Row]:
-    """Seconds to each goal by pair and view, ours over the other, seeds in order.
+    """Seconds to each goal by race and view, each of ours over the other, seeds in order.
 
-    Only seeds that both of a pair finished count, each once: the last of its kind. Views are
-    compared with the same; where the other has but one, ours is judged by that.
+    Only seeds that both finished count, each once: the last of its kind. Views are compared with
+    the same; where the other has but one, ours is judged by that.
     """
-    last = {(r["pair"], r["seed"], r["name"]): r for r in records}
-    for pair, (ours, theirs) in PAIRS.items():
-        seeds = sorted(s for p, s, name in last if (p, name) == (pair, ours))
-        seeds = [seed for seed in seeds if (pair, seed, theirs) in last]
+    last = {(r["race"], r["seed"], r["name"]): r for r in records}
+    for race, ours in ((race, name) for race, names in RACES.items() for name in names[:-1]):
+        theirs = RACES[race][-1]
+        seeds = sorted(s for r, s, name in last if (r, name) == (race, ours))
+        seeds = [seed for seed in seeds if (race, seed, theirs) in last]
         if not seeds:
             continue
-        mine = [last[pair, seed, ours] for seed in seeds]
-        others = [last[pair, seed, theirs] for seed in seeds]
+        mine = [last[race, seed, ours] for seed in seeds]
+        others = [last[race, seed, theirs] for seed in seeds]
         for view in others[0]["epochs"][-1]["accuracy"]:
             label = f"{ours} against {TITLES[theirs]}"
             for goal in GOALS:
@@ -314,3 +378,7 @@ START: dict[str, Callable[[str, str, int], Contestant]] = {
     "anchor": start_anchor,
     "plain": start_plain,
 }
+
+
+if __name__ == "__main__":
+    answer(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -14,7 +14,7 @@ from benchmarks import Row, anchor, in_turn, own_home, plain, scale, time_to_acc
 from benchmarks import machine as this_machine
 from imgcls import recipes
 from imgcls.data import catalog
-from imgcls.errors import DataError
+from imgcls.errors import DataError, RunError
 
 FACTS = {
     "date": "2026-01-02T03:04:05+00:00",
@@ -108,6 +108,33 @@ def test_a_goal_not_reached_says_how_far_it_came():
     assert to_90.note == "seed 0 not reached; best 86.0% after 200 s"
 
 
+def test_a_contestant_has_a_process_of_its_own(tiny_dataset):
+    one = time_to_accuracy.Apart("speed-fast", "tiny", 0)
+    try:
+        while not one.done:
+            one.train(60)
+    finally:
+        one.close()
+
+    assert one.seen == one.images > 0
+    assert [e["images"] for e in one.epochs] == [one.images * i // 3 for i in (1, 2, 3)]
+    assert one.epochs[-1]["accuracy"].keys() == set(anchor.VIEWS)
+    assert one.process.returncode == 0
+
+
+def test_a_contestant_that_fails_ends_the_race(home):
+    with pytest.raises(RunError, match="Contestant speed ended with status 1"):
+        list(
+            time_to_accuracy.run(
+                "anchor",
+                "absent",
+                0,
+                seconds=0.0,
+                start=lambda _, *rest: time_to_accuracy.Apart("speed", *rest),
+            )
+        )
+
+
 def test_a_seed_that_one_of_a_pair_did_not_finish_counts_for_neither():
     assert not list(time_to_accuracy.summary([race("speed", 0, 200.0)]))
 
@@ -115,7 +142,7 @@ def test_a_seed_that_one_of_a_pair_did_not_finish_counts_for_neither():
 def race(name, seed, seconds):
     return {
         "kind": "race",
-        "pair": "speed",
+        "race": "anchor",
         "seed": seed,
         "name": name,
         "seconds": seconds,
@@ -280,9 +307,9 @@ def test_whoever_is_less_far_goes_next_and_both_are_recorded(monkeypatch):
             name, train(), lambda: {"one view": 1.0}, steps, torch.get_num_threads(), "", 0.0
         )
 
-    monkeypatch.setattr(time_to_accuracy, "START", dict.fromkeys(("speed", "anchor"), start))
+    monkeypatch.setitem(time_to_accuracy.RACES, "anchor", ("speed", "anchor"))
 
-    records = list(time_to_accuracy.race("speed", "tiny", 0, seconds=0.0))
+    records = list(time_to_accuracy.run("anchor", "tiny", 0, seconds=0.0, start=start))
 
     assert turns == ["speed", "anchor", "anchor", "speed", "anchor", "anchor"]
     assert {r["name"] for r in records} == {"speed", "anchor"}
