@@ -27,8 +27,8 @@ TRIALS = 4  # rounds in which each candidate is timed once, the first of which w
 TRIAL_SECONDS = 8.0  # after which no further round begins
 TRIAL_IMAGES = 128  # at most; what is faster for these is faster for more
 TRIAL_PIXELS = 2**18  # at most, of all of them; large images are few
-TRIAL_FEW = 8  # images of a first look
-HOPELESS = 4  # times the fastest that it may take by that look, whose first pass also warms up
+TRIAL_FEW = 8  # images of a first look at each format
+HOPELESS = 4  # times the quickest: a format that takes longer over these few is out
 # Sides of square matrices: small ones are done before a busy CPU goes on to another process, and
 # large ones have work for many cores.
 PRODUCT_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
@@ -103,12 +103,13 @@ def choose(
     if where.type == "cpu":
         if name == "fp16":
             raise ConfigError("fp16 is no use on a CPU: choose auto, fp32 or bf16.")
+        key = _step_key(settings, where, size)  # before trials with other threads
         known = remembered(settings, where, size) if name == "auto" else name
         formats = (known,) if known else ("fp32", "bf16")
         counts = (threads,) if threads else tuple({1, torch.get_num_threads()})
         fastest = _fastest_on_cpu(formats, counts, model, settings.batch_size, size)
         if not known:
-            _remember("format", _step_key(settings, where, size), fastest[0])
+            _remember("format", key, fastest[0])
         return fastest
     if name == "auto" and where.type == "cuda":
         capability = torch.cuda.get_device_capability(where)
@@ -238,14 +239,14 @@ def _fastest_on_cpu(
         return time.perf_counter() - start
 
     state, begin, n = torch.get_rng_state(), time.perf_counter(), len(images)
+    few = {name: min(timed(name, counts[0], TRIAL_FEW) for _ in range(2)) for name in formats}
+    for name, count in list(seconds):
+        if few[name] > HOPELESS * min(few.values()):
+            del seconds[name, count]  # without bf16 units all rounds would take minutes
     for round in range(TRIALS):  # each times all in turn, since a machine's speed drifts
         if round > 1 and time.perf_counter() - begin > TRIAL_SECONDS:
             break
-        for name, count in list(seconds):
-            few = min(n, TRIAL_FEW)
-            if round == 0 and timed(name, count, few) * n / few > HOPELESS * min(seconds.values()):
-                del seconds[name, count]  # without bf16 units all of them would take minutes
-            else:
-                seconds[name, count] = min(seconds[name, count], timed(name, count, n))
+        for name, count in seconds:
+            seconds[name, count] = min(seconds[name, count], timed(name, count, n))
     torch.set_rng_state(state)
     return min(seconds, key=lambda key: seconds[key])

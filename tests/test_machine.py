@@ -190,5 +190,23 @@ def test_a_format_that_is_hopeless_is_not_timed_at_length(monkeypatch):
     chosen = machine._fastest_on_cpu(("fp32", "bf16"), (1,), SlowInBf16(48, 2), 64, 4)
 
     assert chosen == ("fp32", 1)
-    assert seen[True] == machine.TRIAL_FEW
+    assert seen[True] == 2 * machine.TRIAL_FEW
     assert seen[False] > 64
+
+
+def test_what_is_remembered_is_found_again_by_a_process_with_the_same_threads(home, monkeypatch):
+    settings, cpu = TrainConfig(model="softmax"), torch.device("cpu")
+    before = torch.get_num_threads()
+
+    def fastest(formats, counts, *_):
+        torch.set_num_threads(1)  # as the last trial may have left it
+        return formats[-1], 1
+
+    monkeypatch.setattr(machine, "_fastest_on_cpu", fastest)
+    torch.set_num_threads(3)
+    try:
+        machine.choose(settings, cpu, models.build(settings, 10, 32), 32)
+        torch.set_num_threads(3)
+        assert machine.remembered(settings, cpu, 32) == "bf16"
+    finally:
+        torch.set_num_threads(before)

@@ -40,7 +40,10 @@ class Split:
 
     def images(self, which: Tensor | slice) -> Tensor:
         """(n, H, W, 3) uint8 of these of the split's images."""
-        return self.pixels[which if self.rows is None else self.rows[which]]
+        rows = which if self.rows is None else self.rows[which]
+        if isinstance(rows, slice):
+            return self.pixels[rows]
+        return self.pixels.index_select(0, rows)  # quicker than pixels[rows], which takes any index
 
 
 def load(settings: TrainConfig, split: str, device: torch.device) -> Split:
@@ -82,9 +85,14 @@ def standardize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
 
     Pass tensors on the images' device inside a loop: copying three numbers each step would wait.
     """
-    center = torch.as_tensor(mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    spread = torch.as_tensor(std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    return images.sub_(center).div_(spread)
+    center = torch.as_tensor(mean, dtype=images.dtype, device=images.device)
+    spread = torch.as_tensor(std, dtype=images.dtype, device=images.device)
+    pixels, width = images.permute(0, 2, 3, 1), images.shape[3]
+    if not pixels.is_contiguous():
+        return images.sub_(center.view(1, 3, 1, 1)).div_(spread.view(1, 3, 1, 1))
+    # Whole lines of pixels: by the pixel, each loop over memory would end after three numbers.
+    pixels.view(-1, 3 * width).sub_(center.repeat(width)).div_(spread.repeat(width))
+    return images
 
 
 def resize(images: Tensor, side: int) -> Tensor:

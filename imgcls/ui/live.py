@@ -1,4 +1,4 @@
-"""A run as it goes on: redrawn each second, with the live curve kept in place.
+"""A run as it goes on: figures and live curve redrawn each second, the rest every few.
 
 The live curve keeps its DOM node over ticks; Plotly figures are drawn anew only at epoch ends, when
 their contents change.
@@ -18,6 +18,7 @@ from imgcls.runs import Run, State
 from imgcls.ui import history, settings, widgets
 from imgcls.ui.history import Row
 
+SLOW_SECONDS = 5.0  # between two looks at what changes slowly, as often as a Profile comes
 POINTS = 300  # most points of the live curve
 LOG_BYTES = 12_000  # of the log's end that the page shows
 QUIET = {"displayModeBar": False}
@@ -54,14 +55,15 @@ SAMPLED = " On a GPU one step in eight is timed, and stands for the others."
 
 
 def watch(run: Run) -> None:
-    """The run as it is now, each second anew while it is alive."""
+    """The run as it is now, again and again while it is alive."""
     now = history.row(run)
     has_model = run.model_path.is_file()
     st.fragment(show, run_every=1.0 if now.alive else None)(run, now.state, has_model)
+    st.fragment(show_rest, run_every=SLOW_SECONDS if now.alive else None)(run)
 
 
 def show(run: Run, drawn: str, has_model: bool) -> None:
-    """Progress, figures, curves and log of a run.
+    """What changes each second: progress, figures and live curve of a run.
 
     The buttons above were drawn for the state `drawn`, and the links for a run that `has_model`.
     """
@@ -80,6 +82,13 @@ def show(run: Run, drawn: str, has_model: bool) -> None:
         st.vega_lite_chart(thin(steps), CURVE, height=230, alt="Training loss by step")
     else:
         st.caption("The curve begins with the first steps.")
+
+
+def show_rest(run: Run) -> None:
+    """What changes with epochs or every few seconds: their curves, where the time goes, the log."""
+    seen = history.events(run)
+    epochs = history.epochs(seen)
+    started = next((e for e in reversed(seen) if isinstance(e, Started)), None)
     for column, metric in zip(st.columns(2, gap="medium"), ("accuracy", "loss"), strict=True):
         with column:
             st.markdown(f"**{metric.title()} each epoch**, training and validation")
