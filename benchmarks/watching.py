@@ -81,7 +81,7 @@ def measured(
     yield none
     yield Row(f"training, {VIEWERS} viewers", tuple(watched), "images/s", none)
     yield Row("server CPU a tick a tab", tuple(a_tick), "ms")
-    yield Row("ticks that the next one cut short", tuple(cut), "%")
+    yield Row("ticks during which the next was asked for", tuple(cut), "%")
 
 
 def window(run: Run, seconds: float) -> float:

@@ -114,3 +114,16 @@ def test_normalization_matches_its_formula(images):
     ).double()
     assert torch.allclose(out.double(), expected.permute(0, 3, 1, 2), atol=1e-6)
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalization_is_the_same_whatever_the_order_in_memory():
+    images = torch.rand(2, 3, 5, 7, generator=Generator().manual_seed(0))
+    lines = images.clone(memory_format=torch.channels_last)
+    planes = images.clone(memory_format=torch.contiguous_format)
+
+    of_lines, of_planes = (
+        tensors.standardize(each, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)) for each in (lines, planes)
+    )
+
+    assert torch.equal(of_lines, of_planes)
+    assert of_lines.data_ptr() == lines.data_ptr()  # in place

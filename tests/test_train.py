@@ -363,3 +363,16 @@ def test_a_split_is_read_as_the_catalog_says(tiny_dataset):
 
     assert (len(train_split), len(held)) == (54, 6)
     assert held.labels.bincount().tolist() == [2, 2, 2]
+
+
+def test_a_step_leaves_no_notes_for_devices_that_are_not_there(data, monkeypatch):
+    noted = []
+    monkeypatch.setattr(torch.cuda.random, "_lazy_call", lambda call, **_: noted.append(call))
+    state = start(TrainConfig(**EVERYTHING), data[0])
+
+    noted.clear()  # what the test itself seeded
+    train.take_step(state, data[0], torch.arange(8), 7, torch.Generator())
+
+    assert noted == []
+    torch.manual_seed(0)
+    assert noted  # or this test would see nothing

@@ -7,8 +7,10 @@ import pytest
 
 from imgcls import doctor, recipes
 from imgcls.events import Profile
+from imgcls.runs import Run
+from imgcls.ui import history, live
 from tests.pages.opened import open_page, said
-from tests.pages.recorded import STARTED, alive, record
+from tests.pages.recorded import STARTED, alive, record, step
 from tests.pages.test_train import button
 
 KNOWN = dataclasses.replace(STARTED, flops=2e6, peak_flops=1e11)
@@ -112,3 +114,31 @@ def test_a_damaged_profile_is_passed_over(tiny_dataset, seconds):
 
     assert not app.exception
     assert shares(app) is None
+
+
+def test_while_a_run_trains_each_look_reads_only_what_is_new(tiny_dataset, monkeypatch):
+    offsets = []
+    read = Run.read
+    monkeypatch.setattr(
+        Run, "read", lambda self, offset=0: offsets.append(offset) or read(self, offset)
+    )
+    with alive(record("interrupted")) as run:
+        first = history.row(run)
+        run.append(step(26, 3, loss=0.1))
+        second = history.row(run)
+
+    assert (first.seconds, second.seconds) == (25 * 0.3, 26 * 0.3)
+    assert first.epochs == second.epochs == 2
+    assert offsets[0] == 0 < offsets[1]
+    assert len(offsets) == 2
+
+
+def test_the_live_curve_is_the_mean_of_equal_groups_and_has_gaps():
+    losses = [1.0, 3.0, None, None, 5.0, None, 7.0]
+    steps = [step(i, 1, loss=value) for i, value in enumerate(losses, 1)]
+
+    curve = live.thin(steps, points=4).to_pydict()
+
+    assert curve["step"] == [2, 4, 6, 7]
+    assert curve["loss"] == [2.0, pytest.approx(float("nan"), nan_ok=True), 5.0, 7.0]
+    assert live.thin(steps[:1]).to_pydict() == {"step": [1], "loss": [1.0]}
