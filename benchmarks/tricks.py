@@ -22,7 +22,7 @@ from imgcls import recipes, sitting, train
 
 CORES = psutil.cpu_count(logical=False) or 1
 SIDE: dict[str, Any] = {
-    "environment": {"OMP_WAIT_POLICY": "PASSIVE"},  # as jobs.start has it
+    "environment": {"OMP_WAIT_POLICY": "PASSIVE"},
     "settings": {"precision": "bf16", "threads": CORES},
     "contiguous": False,
     "denormals": False,

@@ -339,7 +339,7 @@ def _seed(device: torch.device, seed: int) -> None:
     """What torch.manual_seed does, for this device alone.
 
     That one also notes down, traceback and all, what other devices should do once they are begun:
-    a third of a small step's time, and memory that grows with each.
+    a sixth of a small step's time, and memory that grows with each.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
