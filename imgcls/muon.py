@@ -57,19 +57,22 @@ class Muon(torch.optim.Optimizer):
         shapes: dict[tuple[int, int], list[Tensor]] = {}
         for p in parameters:
             shapes.setdefault((len(p), p[0].numel()), []).append(p)
-        for shape, alike in shapes.items():  # layers of one shape go as a batch
+        for (rows, _), alike in shapes.items():  # layers of one shape go as a batch
             gradients = [p.grad for p in alike if p.grad is not None]
             momenta = self._kept(alike, "momentum")
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, gradients)
             ahead = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
-            stack = torch.stack([a.reshape(shape) for a in ahead])
-            turns = orthogonal(stack.to(self.dtype)).to(stack.dtype)
-            norms = torch._foreach_norm(alike)
-            torch._foreach_div_(alike, norms)
-            torch._foreach_mul_(alike, shape[0] ** 0.5)
+            # Channels last, as they lie in memory. The order of columns is nothing to U·Vᵀ.
+            stack = torch.stack([a.movedim(1, -1).flatten(1).to(self.dtype) for a in ahead])
+            turns = orthogonal(stack)
+            lengths = torch._foreach_norm(alike)
+            torch._foreach_reciprocal_(lengths)
+            torch._foreach_mul_(lengths, rows**0.5)
+            torch._foreach_mul_(alike, lengths)
             for parameter, turn in zip(alike, turns, strict=True):
-                parameter.add_(turn.view(parameter.shape), alpha=-group["lr"])
+                turn = turn.view_as(parameter.movedim(1, -1)).movedim(-1, 1)
+                parameter.add_(turn, alpha=-group["lr"])
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         lr, (fast, slow), step = group["lr"] * ADAM_SHARE, BETAS, group["step"]

@@ -16,6 +16,7 @@ from imgcls.data import augment, tensors
 from imgcls.data.tensors import Split
 from imgcls.evaluate import views
 from imgcls.events import Epoch, Step
+from imgcls.models import side_by_side
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -154,6 +155,60 @@ def test_a_smaller_image_is_the_average_of_its_pixels():
     assert torch.allclose(tensors.resize(images, 32), images)
     assert tensors.resize(images, 16).shape == (2, 3, 16, 16)
     assert torch.allclose(tensors.resize(images, 16).mean(), images.mean(), atol=0.01)
+
+
+# --- convolutions of images laid side by side ---
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [(2, 2), (7, 7), (8, 8), (5, 3), (3, 5)])
+def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stride):
+    draw = Generator().manual_seed(0)
+    images = torch.randn(37, 16, *side, generator=draw).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(16, 32, 3, stride=stride, padding=1).requires_grad_()
+    laid = copy.deepcopy(layer)
+    side_by_side.lay(nn.Sequential(laid))
+    shapes = []
+    convolve = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda x, *rest: shapes.append(x.shape) or convolve(x, *rest))
+    found = []
+    for one in (layer, laid):
+        seen = images.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            result = one(seen)
+        pull = torch.sin(torch.arange(result.numel())).view_as(result)
+        (result.float() * pull).sum().backward()
+        found.append([result.detach().float(), seen.grad, one.weight.grad, one.bias.grad])
+
+    assert shapes[0] == images.shape != shapes[1]
+    assert shapes[1][-1] >= side_by_side.ROW - 8
+    for alone, beside in zip(*found, strict=True):
+        assert alone.shape == beside.shape
+        assert (alone - beside).norm() < 0.005 * alone.norm()  # bf16 keeps eight bits
+
+
+def test_only_narrow_images_in_training_in_bf16_lie_side_by_side(monkeypatch):
+    layer = side_by_side.lay(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)))
+    shapes = []
+    convolve = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda x, *rest: shapes.append(x.shape) or convolve(x, *rest))
+
+    layer(torch.zeros(10, 4, 7, 7))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.zeros(10, 4, 9, 9))
+        layer.eval()(torch.zeros(10, 4, 7, 7))
+
+    assert [shape[0] for shape in shapes] == [10, 10, 10]
+
+
+def test_laying_side_by_side_changes_no_name_and_only_what_it_can():
+    settings = TrainConfig(model="resnet18", stem="small")
+    model = models.build(settings, 10, 32)
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+
+    assert {type(m) for m in layers if m.kernel_size == (3, 3)} == {side_by_side.SideBySide}
+    assert type(model.layer2[0].downsample[0]) is nn.Conv2d  # 1×1
+    assert not any("side" in name for name in model.state_dict())
 
 
 # --- Muon ---
