@@ -19,11 +19,13 @@ import torch
 
 from benchmarks import Row, in_turn
 from imgcls import recipes, sitting, train
+from imgcls.models import side_by_side
 
 CORES = psutil.cpu_count(logical=False) or 1
 SIDE: dict[str, Any] = {
     "environment": {"OMP_WAIT_POLICY": "PASSIVE"},
     "settings": {"precision": "bf16", "threads": CORES},
+    "apart": False,
     "contiguous": False,
     "denormals": False,
 }
@@ -32,6 +34,8 @@ TRICKS: dict[str, dict[str, Any]] = {  # what the side with the trick has otherw
     "bf16 against fp32": {"without": {"settings": {**SIDE["settings"], "precision": "fp32"}}},
     f"{CORES} threads against one": {"without": {"settings": {**SIDE["settings"], "threads": 1}}},
     "threads that wait actively": {"environment": {"OMP_WAIT_POLICY": "ACTIVE"}},
+    "threads that spin briefly": {"environment": {"GOMP_SPINCOUNT": "10000"}},
+    "images side by side": {"without": {"apart": True}},
     "memory kept by malloc": {
         "environment": {
             **SIDE["environment"],
@@ -94,6 +98,8 @@ def answer(side: dict[str, Any]) -> None:
     settings = recipes.config_for("speed", side["dataset"], start_size=0, **side["settings"])
     begun = sitting.begin(settings, format=(settings.precision, settings.threads))
     state, split = begun.state, begun.train
+    if side["apart"]:
+        side_by_side.NARROW = 0
     if side["contiguous"]:
         state.model.to(memory_format=torch.contiguous_format)
     torch.set_flush_denormal(not side["denormals"])
