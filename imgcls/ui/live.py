@@ -42,7 +42,7 @@ SHARES = {  # the same for every tick: only data change, and the chart stays whe
             "type": "nominal",
             "sort": None,  # as they come, which is the order of the colours too
             "scale": {"range": [*(charts.PALETTE[i] for i in (1, 0, 4, 2, 3)), charts.GREY]},
-            "legend": {"orient": "bottom", "title": None, "columns": len(doctor.PARTS)},
+            "legend": {"orient": "bottom", "title": None, "columns": 3},  # fits a phone
         },
         "tooltip": [{"field": "part"}],
     },
@@ -187,7 +187,7 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
     ]
     said = ", ".join(str(row["part"]) for row in rows)
     st.vega_lite_chart(
-        pa.Table.from_pylist(rows), SHARES, height=76, alt=f"Shares of the time: {said}"
+        pa.Table.from_pylist(rows), SHARES, height=96, alt=f"Shares of the time: {said}"
     )
     config = run.config
     rate = doctor.flop_rate(profiles, started, config)
