@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 from imgcls import studies
 from imgcls.data import builtin
@@ -57,9 +57,16 @@ def fill(page, key, text, appears):
 
 
 def choose(page, key, option, appears):
-    page.locator(f".st-key-{key} input").click()
-    page.keyboard.type(option)
-    page.get_by_role("option", name=re.compile(option)).first.click()
+    wanted = page.get_by_role("option", name=re.compile(option)).first
+    for patience in (5_000, PATIENCE):  # a late rerun of the page may close the list
+        page.locator(f".st-key-{key} input").click()
+        page.keyboard.type(option)
+        try:
+            wanted.click(timeout=patience)
+        except TimeoutError:
+            page.keyboard.press("Escape")
+        else:
+            break
     settle(page, appears)
 
 
