@@ -165,7 +165,7 @@ def test_a_smaller_image_is_the_average_of_its_pixels():
 def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stride):
     draw = Generator().manual_seed(0)
     images = torch.randn(37, 16, *side, generator=draw).to(memory_format=torch.channels_last)
-    layer = nn.Conv2d(16, 32, 3, stride=stride, padding=1).requires_grad_()
+    layer = nn.Conv2d(16, 32, 3, stride=stride, padding=1)
     laid = copy.deepcopy(layer)
     side_by_side.lay(nn.Sequential(laid))
     shapes = []

@@ -44,8 +44,7 @@ def build(settings: TrainConfig, classes: int, size: int, *, fetch: bool = True)
     pretrained weights, for a caller who fills in weights at once. Raises ConfigError where the
     images are too small, and ModelError where pretrained weights cannot be had.
     """
-    model = MODELS[settings.model](settings, classes, settings.input_size or size)
-    side_by_side.lay(model)
+    model = side_by_side.lay(MODELS[settings.model](settings, classes, settings.input_size or size))
     if settings.pretrained and fetch:
         pretrained.fill(model, settings.model, settings.weights)
     if settings.freeze:
