@@ -19,7 +19,9 @@ from imgcls import budget, cli, models, recipes, runs, studies
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.events import Ended, Epoch
-from tests.making import NOW, png, untrained_run
+from tests.making import NOW, png, save_model, untrained_run
+
+LATER = NOW + timedelta(seconds=1)
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("--recipe", "tutorial-softmax", "--dataset", "tiny")
@@ -135,6 +137,7 @@ def test_help_answers_at_once_and_leaves_torch_alone():
         ["data", "import", "folder", "--name", "x", "--fit", "bend"],
         ["predict", "latest"],
         ["evaluate"],
+        ["compare"],
         ["runs", "import", "file.pth"],
     ],
     ids=" ".join,
@@ -488,6 +491,63 @@ def test_evaluate_as_text_says_interval_and_matrix(call, tiny_dataset):
     assert status == 0
     assert "95 % interval" in out
     assert "rows true, columns predicted" in out
+
+
+def test_evaluate_tells_calibration_before_and_after_a_temperature_from_validation(
+    answer, tiny_dataset
+):
+    found = answer("evaluate", untrained_run().id)["calibration"]
+
+    assert 0 <= found["ece"] <= found["mce"] <= 1
+    assert found["temperature"] > 0
+    assert set(found["scaled"]) == {"ece", "mce", "brier", "loss"}
+
+
+@pytest.mark.parametrize(
+    ("split", "train_on"), [("validation", "train"), ("test", "train+validation")]
+)
+def test_no_temperature_is_fitted_where_that_would_not_be_honest(
+    answer, tiny_dataset, split, train_on
+):
+    run = untrained_run(train_on=train_on)
+    found = answer("evaluate", run.id, "--split", split)["calibration"]
+
+    assert (found["temperature"], found["scaled"]) == (None, None)
+
+
+def test_compare_counts_what_only_one_run_calls_right(answer, tiny_dataset):
+    a = untrained_run()
+    b = untrained_run(now=LATER)
+    save_model(b, seed=1)
+
+    found = answer("compare", a.id, b.id, "--split", "train")
+
+    (pair,) = found["pairs"]
+    accuracies = {one["run"]: one["accuracy"] for one in found["runs"]}
+    assert (pair["a"], pair["b"]) == (a.id, b.id)
+    assert pair["difference"] == pytest.approx(accuracies[b.id] - accuracies[a.id])
+    assert pair["only_b"] - pair["only_a"] == pytest.approx(pair["difference"] * found["n"])
+    assert pair["low"] <= pair["difference"] <= pair["high"]
+    assert pair["real"] == (pair["p_holm"] < 0.05)
+
+
+def test_compare_as_text_gives_a_verdict(call, tiny_dataset):
+    status, out, _ = call("compare", untrained_run().id, untrained_run(now=LATER).id)
+
+    assert status == 0
+    assert "within noise" in out
+
+
+def test_comparing_a_run_with_itself_is_refused(refusal, tiny_dataset):
+    run = untrained_run()
+
+    assert "2 to 12 different runs" in refusal("compare", run.id, run.id)
+
+
+def test_comparing_runs_that_split_differently_is_refused(refusal, tiny_dataset):
+    a, b = untrained_run(), untrained_run(now=LATER, split_seed=7)
+
+    assert "different validation images of tiny" in refusal("compare", a.id, b.id)
 
 
 @pytest.mark.parametrize("split", ["nonsense", "train+validation"])

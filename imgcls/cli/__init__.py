@@ -27,6 +27,7 @@ app.add_typer(find.app, name="find")
 app.command("recipes")(train.recipes)
 app.add_typer(runs.app, name="runs")
 app.command("evaluate")(use.evaluate)
+app.command("compare")(use.compare)
 app.command("predict")(use.predict)
 
 

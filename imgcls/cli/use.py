@@ -1,4 +1,4 @@
-"""evaluate and predict."""
+"""evaluate, compare and predict."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from imgcls.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from imgcls.evaluate.metrics import Metrics
+    from imgcls.evaluate.predictions import Predictions
+    from imgcls.runs import Run
 
 BLOCK = 64  # pictures read into memory at a time
 MATRIX_CLASSES = 20  # a confusion matrix of more is no use as text
@@ -31,13 +33,7 @@ def evaluate(
     from imgcls.evaluate import metrics, predictions
 
     found = show.find_run(run)
-    stored = predictions.load(found, split, tta)
-    if stored is None:
-        with show.counting("judging") as progress:
-            predictions.compute(found.id, split, progress, tta)
-        stored = predictions.load(found, split, tta)
-    if stored is None:
-        raise RunError(f"Run {found.id} got a better model meanwhile: evaluate it once more.")
+    stored = _answers(found, split, tta)
     judged, caution = metrics.summary(stored), predictions.caution(found, split)
     if not json:
         _print(judged, caution)
@@ -58,8 +54,72 @@ def evaluate(
             "macro": _row(judged.macro),
             "weighted": _row(judged.weighted),
             "confusion": judged.confusion.tolist(),
+            "calibration": _calibration(found, stored, tta),
             "caution": caution,
         }
+    )
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Names or their starts.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
+    ] = False,
+    json: show.Json = False,
+) -> None:
+    """Say which of two and more runs is better on the same images, and whether that is chance.
+
+    Each pair by an exact McNemar test, corrected for the number of pairs (Holm).
+    """
+    from imgcls.evaluate import compare, metrics
+
+    found = list({run.id: run for run in map(show.find_run, runs)}.values())
+    compare.check_number(len(found))
+    stored = [_answers(run, split, tta) for run in found]
+    pairs = compare.pairs(stored)
+    judged = [metrics.summary(one) for one in stored]
+    if json:
+        names = ("run", "accuracy", "accuracy_low", "accuracy_high", "loss")
+        show.as_json(
+            {
+                "dataset": stored[0].dataset,
+                "split": split,
+                "tta": tta,
+                "n": judged[0].n,
+                "runs": [{name: getattr(one, name) for name in names} for one in judged],
+                "pairs": [asdict(pair) | {"real": pair.real} for pair in pairs],
+            }
+        )
+        return
+    print(f"{judged[0].n:,} {split} images of {stored[0].dataset}\n")
+    show.table(
+        ["run", "accuracy", "95 % interval"],
+        [
+            [
+                one.run,
+                show.percent(one.accuracy),
+                f"{show.percent(one.accuracy_low)} to {show.percent(one.accuracy_high)}",
+            ]
+            for one in judged
+        ],
+    )
+    print()
+    show.table(
+        ["B", "minus A", "points", "95 % interval", "only A right", "only B right", "p", "verdict"],
+        [
+            [
+                pair.b,
+                pair.a,
+                f"{100 * pair.difference:+.2f}",
+                f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}",
+                pair.only_a,
+                pair.only_b,
+                f"{pair.p_holm:.2g}",
+                pair.verdict,
+            ]
+            for pair in pairs
+        ],
     )
 
 
@@ -104,6 +164,42 @@ def predict(
             print(f"{entry['file']}: {_sentence(entry)}" if "top" in entry else entry["error"])
     if all("error" in entry for entry in entries):
         raise DataError(entries[0]["error"] if len(entries) == 1 else "No file could be used.")
+
+
+def _answers(run: "Run", split: str, tta: bool) -> "Predictions":
+    """Stored predictions, made first where there are none."""
+    from imgcls.evaluate import predictions
+
+    stored = predictions.load(run, split, tta)
+    if stored is None:
+        with show.counting("judging") as progress:
+            predictions.compute(run.id, split, progress, tta)
+        stored = predictions.load(run, split, tta)
+    if stored is None:
+        raise RunError(f"Run {run.id} got a better model meanwhile: evaluate it once more.")
+    return stored
+
+
+def _calibration(run: "Run", judged: "Predictions", tta: bool) -> dict[str, Any]:
+    """Errors of calibration, and after a temperature from validation where that is honest."""
+    from imgcls.evaluate import calibrate, predictions
+
+    def figures(temperature: float) -> dict[str, float]:
+        shares = calibrate.scaled(judged.logits, temperature)
+        found = calibrate.reliability(shares, judged.labels)
+        return {
+            "ece": found.ece,
+            "mce": found.mce,
+            "brier": calibrate.brier(shares, judged.labels),
+            "loss": calibrate.log_loss(judged.logits, judged.labels, temperature),
+        }
+
+    plain = figures(1.0)
+    if judged.split == "validation" or predictions.learned(run, "validation"):
+        return {**plain, "temperature": None, "scaled": None}
+    held = _answers(run, "validation", tta)
+    temperature = calibrate.temperature(held.logits, held.labels)
+    return {**plain, "temperature": temperature, "scaled": figures(temperature)}
 
 
 def _row(one: Any) -> dict[str, Any]:

@@ -133,11 +133,18 @@ def caution(run: Run, split: str) -> str:
     """What a reader must know before trusting figures on this split; empty for an honest test."""
     if run.config.recipe == "imported":
         return "Nobody recorded which images this imported model has learned from."
-    if split == "train" or (split == "validation" and run.config.train_on == "train+validation"):
+    if learned(run, split):
         return "The model has learned from these images: this says little about new ones."
     if split == "validation":
         return "The weights were chosen by these images: expect slightly less on new ones."
     return ""
+
+
+def learned(run: Run, split: str) -> bool:
+    """Whether the model has, or may have, learned from the images of this split."""
+    if run.config.recipe == "imported" or split == "train":
+        return True
+    return split == "validation" and run.config.train_on == "train+validation"
 
 
 def _infer(
