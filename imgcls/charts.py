@@ -323,6 +323,88 @@ def probability_bars(
     return drawn
 
 
+def reliability(
+    shown: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]],
+    height: int = 340,
+) -> go.Figure:
+    """Accuracy over confidence a bin, by name: mean confidence, accuracy and images a bin.
+
+    A bin's mark is as large as it holds many images; on the dashed line confidence is true.
+    """
+    drawn = figure(height, "right", showlegend=len(shown) > 1)
+    drawn.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", name="as it should be", showlegend=False,
+        line={"color": GREY, "width": 1, "dash": "dash"}, hoverinfo="skip",
+    )  # fmt: skip
+    colors = (GREY, PALETTE[0]) if len(shown) > 1 else (PALETTE[0],)
+    for color, (name, (confidence, accuracy, counts)) in zip(colors, shown.items(), strict=True):
+        filled = counts > 0
+        size = 5 + 20 * np.sqrt(counts[filled] / max(counts.max(), 1))
+        drawn.add_scatter(
+            x=confidence[filled], y=accuracy[filled], name=escape(name), mode="lines+markers",
+            line={"color": color, "width": 1.5}, marker={"size": size, "color": color},
+            customdata=counts[filled],
+            hovertemplate="sure %{x:.1%}, right %{y:.1%}<br>%{customdata:,} images",
+        )  # fmt: skip
+    drawn.update_xaxes(title_text="confidence", range=[-0.02, 1.04], tickformat=".0%")
+    drawn.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    return drawn
+
+
+def risk_coverage(
+    coverage: NDArray[np.float64],
+    risk: NDArray[np.float64],
+    marked: tuple[float, float] | None,
+    height: int = 260,
+) -> go.Figure:
+    """The share of answers that are wrong over the share of images answered; one point marked."""
+    step = max(1, len(coverage) // 500)  # more points than pixels say nothing
+    rows = np.unique(np.append(np.arange(0, len(coverage), step), len(coverage) - 1))
+    drawn = figure(height, "wrong answers", showlegend=False)
+    drawn.add_scatter(
+        x=coverage[rows], y=risk[rows], mode="lines", line={"color": PALETTE[0], "width": 2},
+        hovertemplate="answers %{x:.1%}, wrong %{y:.2%}<extra></extra>",
+    )  # fmt: skip
+    if marked is not None:
+        drawn.add_scatter(
+            x=[marked[0]], y=[marked[1]], mode="markers", hoverinfo="skip",
+            marker={"size": 13, "color": WRONG},
+        )  # fmt: skip
+    drawn.update_xaxes(title_text="images answered", range=[0, 1.02], tickformat=".0%")
+    drawn.update_yaxes(rangemode="tozero", tickformat=".1~%")
+    return drawn
+
+
+def differences(
+    rows: Sequence[tuple[str, float, float, float, bool]], height: int | None = None
+) -> go.Figure:
+    """Differences from the top down: label, value, low and high in -1..1, and whether it is real.
+
+    What may be chance is grey; a dashed line stands at none.
+    """
+    drawn = figure(height or 38 * len(rows) + 90, showlegend=False)
+    names = [escape(label) for label, *_ in rows]
+    for i, (_, value, low, high, real) in enumerate(rows):
+        color = PALETTE[0] if real else GREY
+        drawn.add_scatter(
+            x=[100 * value], y=[i], mode="markers",
+            marker={"size": 11, "color": color, "symbol": "diamond"},
+            error_x={
+                "type": "data", "symmetric": False, "thickness": 2, "width": 6, "color": color,
+                "array": [100 * (high - value)], "arrayminus": [100 * (value - low)],
+            },
+            hovertemplate=f"{names[i]}: {100 * value:+.2f} points, {100 * low:+.2f} to "
+            f"{100 * high:+.2f}<extra></extra>",
+        )  # fmt: skip
+    drawn.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
+    drawn.update_xaxes(title_text="points of accuracy", tickformat="+.2~f")
+    drawn.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6],
+        showgrid=False, tickfont={"size": 13}, fixedrange=True,
+    )  # fmt: skip
+    return drawn
+
+
 def number(value: object) -> float:
     """A number to draw; what is none becomes a gap."""
     sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)

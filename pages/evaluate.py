@@ -1,14 +1,26 @@
-"""Judge a run: how often it is right, where it errs, and on which images."""
+"""Judge a run: how often it is right, where it errs, how sure it is, and whether it is better."""
 
 import streamlit as st
 
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import metrics, predictions
-from imgcls.ui import evaluation, frame, widgets
+from imgcls.ui import comparing, confidence, evaluation, frame, widgets
 
 frame.page("pages/evaluate.py")
-frame.header("Evaluate", "How often a trained model is right, where it errs, and on which images.")
+frame.header(
+    "Evaluate",
+    "How often a trained model is right, where it errs, how sure it is, and if it is better.",
+)
+
+SECTIONS = {
+    "Confusion matrix": evaluation.matrix,
+    "Classes": evaluation.classes,
+    "Confident mistakes": evaluation.mistakes,
+    "Random sheet": evaluation.sheet,
+    "Confidence": confidence.confidence,
+    "Comparison": comparing.comparison,
+}
 
 
 def judge() -> None:
@@ -38,11 +50,11 @@ def judge() -> None:
         st.warning(caution, icon=":material/warning:")
     elif split == "test":
         st.caption(evaluation.TEST_OPENED)
-    names = list(evaluation.SECTIONS)
+    names = list(SECTIONS)
     section = st.segmented_control(
         "Section", names, default=names[0], key="evaluate_section", label_visibility="collapsed"
     )
-    evaluation.SECTIONS[section or names[0]](run, answers, found)
+    SECTIONS[section or names[0]](run, answers, found)
 
 
 try:

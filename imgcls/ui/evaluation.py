@@ -31,11 +31,12 @@ TEST_OPENED = (
 def predictions_of(run: Run, split: str) -> Predictions | None:
     """Stored predictions, else None while they are being made, with a bar, or cannot be."""
     found = predictions.load(run, split)
-    if found is not None:
-        st.session_state.pop("evaluate_job", None)
-        return found
     key = (run.id, split)
     kept = st.session_state.get("evaluate_job")
+    if found is not None:
+        if kept is not None and kept[0] == key:
+            del st.session_state["evaluate_job"]
+        return found
     if kept is None or kept[0] != key:
         job = compute.submit(
             predictions.compute, run.id, split, worker="model", progress=True, timeout=1800
@@ -130,7 +131,7 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             f"{len(rows):,} of {of:,}, the most confident first"
             + (f"; {PER_SHEET} shown" if len(rows) > PER_SHEET else "")
         )
-        _images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
+        images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
 
 
 def classes(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -164,7 +165,7 @@ def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:
         st.success("No mistakes on these images.", icon=":material/check:")
         return
     st.caption("The most confident mistakes: look for wrong labels and for shared traits.")
-    _images(run, answers, rows, "mistakes")
+    images(run, answers, rows, "mistakes")
 
 
 def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -174,18 +175,10 @@ def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
         st.caption("Images at random, true → predicted; a cross marks a mistake.")
         if st.button("New draw", icon=":material/casino:"):
             st.session_state["sheet_draw"] = draw = draw + 1
-    _images(run, answers, metrics.sample(answers, PER_SHEET, draw), "sheet")
+    images(run, answers, metrics.sample(answers, PER_SHEET, draw), "sheet")
 
 
-SECTIONS = {
-    "Confusion matrix": matrix,
-    "Classes": classes,
-    "Confident mistakes": mistakes,
-    "Random sheet": sheet,
-}
-
-
-def _images(
+def images(
     run: Run, answers: Predictions, rows: NDArray[np.int64], key: str, *, with_names: bool = True
 ) -> None:
     try:

@@ -1,21 +1,34 @@
 """Evaluate through AppTest, on a run whose model nobody trained: what counts is what is shown."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from imgcls.data import catalog
-from imgcls.evaluate import metrics, predictions
-from tests.making import save_model, untrained_run
+from imgcls.evaluate import calibrate, compare, metrics, predictions
+from tests.making import NOW, save_model, untrained_run
 from tests.pages.opened import open_page, said, settled
 
-SECTIONS = ["Confusion matrix", "Classes", "Confident mistakes", "Random sheet"]
+SECTIONS = [
+    "Confusion matrix",
+    "Classes",
+    "Confident mistakes",
+    "Random sheet",
+    "Confidence",
+    "Comparison",
+]
 
 
 def outlines(app):
     """What is drawn around cells of the matrix, as (x0, x1, y0, y1)."""
     shapes = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["shapes"]
     return [(shape["x0"], shape["x1"], shape["y0"], shape["y1"]) for shape in shapes]
+
+
+def opened(app, section):
+    app.segmented_control("evaluate_section").set_value(section).run()
+    return settled(app, "evaluate_job")
 
 
 @pytest.fixture
@@ -53,6 +66,74 @@ def test_every_section_opens_without_an_error(app, section):
 
     assert not app.exception
     assert not app.error
+
+
+def test_confidence_is_judged_before_and_after_a_temperature_from_validation(app, run):
+    app = opened(app, "Confidence")
+
+    stored, held = predictions.load(run, "test"), predictions.load(run, "validation")
+    temperature = calibrate.temperature(held.logits, held.labels)
+    after = calibrate.scaled(stored.logits, temperature)
+    table = app.dataframe[0].value
+    assert table["with temperature"][0] == f"{calibrate.reliability(after, stored.labels).ece:.4f}"
+    assert f"Logits divided by {temperature:.3f}" in said(app)
+
+
+def test_answering_only_when_sure_counts_answers_and_mistakes(app, run):
+    app = opened(app, "Confidence")
+    app.slider("confidence_threshold").set_value(0.0).run()
+
+    wrong = 1 - predictions.load(run, "test").correct.mean()
+    assert "Answers **100.0\u00a0%** of the images" in said(app)
+    assert f"**{100 * wrong:.1f}\u00a0%** of these answers are wrong" in said(app)
+
+
+def test_a_threshold_that_no_image_passes_is_said(app):
+    app = opened(app, "Confidence")
+    app.slider("confidence_threshold").set_value(1.0).run()
+
+    assert not app.exception
+    assert "no image is answered" in said(app)
+
+
+def test_nothing_is_fitted_on_the_images_that_it_is_judged_by(app):
+    app.segmented_control("evaluate_split").set_value("validation").run()
+    app = opened(settled(app, "evaluate_job"), "Confidence")
+
+    assert not app.exception
+    assert "No temperature is fitted here" in said(app)
+
+
+def test_a_run_alone_has_nothing_to_be_compared_with(app):
+    app = opened(app, "Comparison")
+
+    assert "No other run on tiny has a model yet" in said(app)
+
+
+def test_two_runs_are_compared_on_the_same_images(app, run):
+    other = untrained_run(now=NOW - timedelta(seconds=1))
+    save_model(other, seed=1)
+    app = opened(app, "Comparison")
+
+    app.multiselect(f"compare {run.id}").set_value([other.id]).run()
+    app = settled(app, "evaluate_job")
+
+    (pair,) = compare.pairs([predictions.load(run, "test"), predictions.load(other, "test")])
+    assert not app.exception
+    assert pair.difference != 0
+    assert f"{100 * abs(pair.difference):.2f} points above" in said(app)
+    assert pair.verdict in {badge.value for badge in app.get("badge")} or pair.verdict in said(app)
+
+
+def test_runs_that_split_the_data_differently_are_not_compared(app, run):
+    other = untrained_run(now=NOW - timedelta(seconds=1), split_seed=7)
+    app.segmented_control("evaluate_split").set_value("validation").run()
+    app = opened(settled(app, "evaluate_job"), "Comparison")
+
+    app.multiselect(f"compare {run.id}").set_value([other.id]).run()
+    app = settled(app, "evaluate_job")
+
+    assert "have different validation images of tiny" in app.error[0].value.replace("\\", "")
 
 
 def test_two_select_boxes_open_a_cell_of_the_matrix(app, run):

@@ -1,0 +1,143 @@
+"""The Evaluate page's section on confidence: is it true, and what can be done with it."""
+
+import numpy as np
+import streamlit as st
+
+from imgcls import charts
+from imgcls.evaluate import calibrate, metrics, predictions
+from imgcls.evaluate.metrics import Metrics
+from imgcls.evaluate.predictions import Predictions
+from imgcls.runs import Run
+from imgcls.ui import evaluation, widgets
+from imgcls.ui.live import QUIET
+
+COVERAGES = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+NOTICED = 0.005  # a mean confidence this near to the accuracy is called true
+
+
+def confidence(run: Run, answers: Predictions, found: Metrics) -> None:
+    """Reliability before and after a temperature, answering only when sure, sets of labels."""
+    held = None
+    if answers.split != "validation" and not predictions.learned(run, "validation"):
+        held = evaluation.predictions_of(run, "validation")
+        if held is None:
+            return
+    plain = calibrate.scaled(answers.logits, 1.0)
+    temperature = 1.0 if held is None else calibrate.temperature(held.logits, held.labels)
+    shares = calibrate.scaled(answers.logits, temperature)
+    _reliability(answers, plain, shares, None if held is None else temperature)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _selective(answers, shares)
+    with right:
+        _sets(answers, shares, held, temperature)
+
+
+def _reliability(
+    answers: Predictions,
+    plain: calibrate.Floats,
+    shares: calibrate.Floats,
+    temperature: float | None,
+) -> None:
+    before = calibrate.reliability(plain, answers.labels)
+    shown = {"as trained": (before.confidence, before.accuracy, before.counts)}
+    columns = {"as trained": _figures(before, plain, answers)}
+    if temperature is not None:
+        after = calibrate.reliability(shares, answers.labels)
+        shown["with temperature"] = (after.confidence, after.accuracy, after.counts)
+        columns["with temperature"] = _figures(after, shares, answers)
+    left, right = st.columns([11, 9], gap="medium")
+    with left:
+        st.plotly_chart(
+            charts.reliability(shown), key="reliability", config=QUIET,
+            alt="Share of right answers over confidence, in bins",
+        )  # fmt: skip
+    with right:
+        st.markdown(_verdict(float(plain.max(1).mean()), float(answers.correct.mean())))
+        names = list(columns["as trained"])
+        st.dataframe(
+            {"figure": names, **{k: [f"{v[n]:.4f}" for n in names] for k, v in columns.items()}},
+            hide_index=True,
+        )
+        if temperature is None:
+            st.caption(
+                "No temperature is fitted here: that needs validation images that the model did "
+                "not learn from, and other images to judge it by. Choose the test images."
+            )
+        else:
+            st.caption(
+                f"Logits divided by {temperature:.3f}, which makes the log loss on validation "
+                "least. No answer changes, only how sure it is. Dots: images in a bin."
+            )
+
+
+def _figures(
+    found: calibrate.Reliability, shares: calibrate.Floats, answers: Predictions
+) -> dict[str, float]:
+    true = np.maximum(shares[np.arange(len(shares)), answers.labels], np.finfo(float).tiny)
+    return {
+        "expected calibration error": found.ece,
+        "largest gap in a bin": found.mce,
+        "Brier score": calibrate.brier(shares, answers.labels),
+        "log loss, nats": float(-np.log(true).mean()),
+    }
+
+
+def _verdict(sure: float, right: float) -> str:
+    said = f"On average it is {widgets.percent(sure)} sure and {widgets.percent(right)} right: "
+    if abs(sure - right) < NOTICED:
+        return f"{said}**its confidence is true on average.**"
+    word = "too sure" if sure > right else "not sure enough"
+    return f"{said}**{word} by {100 * abs(sure - right):.1f} points.**"
+
+
+def _selective(answers: Predictions, shares: calibrate.Floats) -> None:
+    st.markdown("**Answer only when sure**")
+    threshold = st.slider(
+        "At least so sure", 0.0, 1.0, 0.9, 0.01, format="percent", key="confidence_threshold"
+    )
+    answered = shares.max(1) >= threshold
+    count, wrong = int(answered.sum()), int((answered & ~answers.correct).sum())
+    _, coverage, risk = calibrate.risk_coverage(shares, answers.labels)
+    if count:
+        low, high = metrics.wilson_interval(wrong, count)
+        st.markdown(
+            f"Answers **{widgets.percent(count / len(shares))}** of the images; "
+            f"**{widgets.percent(wrong / count)}** of these answers are wrong "
+            f"(95 % interval {widgets.percent(low)} to {widgets.percent(high)})."
+        )
+    else:
+        st.markdown("It is never so sure: no image is answered.")
+    st.plotly_chart(
+        charts.risk_coverage(
+            coverage, risk, (count / len(shares), wrong / count) if count else None
+        ),
+        key="risk_coverage", config=QUIET, alt="Wrong answers over images answered",
+    )  # fmt: skip
+
+
+def _sets(
+    answers: Predictions, shares: calibrate.Floats, held: Predictions | None, temperature: float
+) -> None:
+    st.markdown("**Several labels instead of one**")
+    if held is None:
+        st.caption("Sets need validation images apart from those judged: choose the test images.")
+        return
+    wanted = st.select_slider(
+        "Sets that hold the true class", COVERAGES, 0.9,
+        format_func=lambda share: f"{share:.0%}", key="confidence_coverage",
+    )  # fmt: skip
+    of_held = calibrate.scaled(held.logits, temperature)
+    found = calibrate.conformal(of_held, held.labels, shares, answers.labels, wanted)
+    right = round(found.coverage * len(shares))
+    low, high = metrics.wilson_interval(right, len(shares))
+    st.markdown(
+        f"Sets hold the true class of **{widgets.percent(found.coverage)}** of the images "
+        f"(95 % interval {widgets.percent(low)} to {widgets.percent(high)}) and name "
+        f"**{found.size:.2f} classes** on average."
+    )
+    st.caption(
+        f"{widgets.percent(found.single)} of the sets name one class, "
+        f"{widgets.percent(found.empty)} none. A class is in where its probability is at least "
+        f"{found.threshold:.3f}: that comes from validation, the shares from {answers.split}."
+    )
