@@ -10,7 +10,7 @@ from imgcls.ui import comparing, confidence, evaluation, frame, widgets
 frame.page("pages/evaluate.py")
 frame.header(
     "Evaluate",
-    "How often a trained model is right, where it errs, how sure it is, and if it is better.",
+    "How often a trained model is right, where it errs, how sure it is, and whether it is better.",
 )
 
 SECTIONS = {

@@ -181,6 +181,7 @@ def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
 def images(
     run: Run, answers: Predictions, rows: NDArray[np.int64], key: str, *, with_names: bool = True
 ) -> None:
+    """These rows' images, each with what it is, what the model says and how sure it is."""
     try:
         images = predictions.pictures(run, answers.split, rows)
     except ImgclsError as error:
