@@ -172,4 +172,4 @@ def _only(
             f"{len(rows):,} images. Below each what {widgets.escape(labels[wrong.run])} says, its "
             "surest mistakes first."
         )
-        evaluation.images(wrong_run, wrong, rows[: evaluation.PER_SHEET], f"only {right.run}")
+        evaluation.show_images(wrong_run, wrong, rows[: evaluation.PER_SHEET], f"only {right.run}")

@@ -131,7 +131,7 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             f"{len(rows):,} of {of:,}, the most confident first"
             + (f"; {PER_SHEET} shown" if len(rows) > PER_SHEET else "")
         )
-        images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
+        show_images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
 
 
 def classes(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -165,7 +165,7 @@ def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:
         st.success("No mistakes on these images.", icon=":material/check:")
         return
     st.caption("The most confident mistakes: look for wrong labels and for shared traits.")
-    images(run, answers, rows, "mistakes")
+    show_images(run, answers, rows, "mistakes")
 
 
 def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -175,10 +175,10 @@ def sheet(run: Run, answers: Predictions, found: Metrics) -> None:
         st.caption("Images at random, true → predicted; a cross marks a mistake.")
         if st.button("New draw", icon=":material/casino:"):
             st.session_state["sheet_draw"] = draw = draw + 1
-    images(run, answers, metrics.sample(answers, PER_SHEET, draw), "sheet")
+    show_images(run, answers, metrics.sample(answers, PER_SHEET, draw), "sheet")
 
 
-def images(
+def show_images(
     run: Run, answers: Predictions, rows: NDArray[np.int64], key: str, *, with_names: bool = True
 ) -> None:
     """These rows' images, each with what it is, what the model says and how sure it is."""
