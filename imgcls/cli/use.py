@@ -30,7 +30,7 @@ def evaluate(
     json: show.Json = False,
 ) -> None:
     """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
-    from imgcls.evaluate import metrics, predictions
+    from imgcls.evaluate import intervals, metrics, predictions
 
     found = show.find_run(run)
     stored = _answers(found, split, tta)
@@ -38,6 +38,7 @@ def evaluate(
     if not json:
         _print(judged, caution)
         return
+    overall, by_class = intervals.estimates(stored)
     show.as_json(
         {
             "run": judged.run,
@@ -54,6 +55,8 @@ def evaluate(
             "macro": _row(judged.macro),
             "weighted": _row(judged.weighted),
             "confusion": judged.confusion.tolist(),
+            "overall": overall.to_dict("records"),
+            "class_intervals": by_class.to_dict("records"),
             "calibration": _calibration(found, stored, tta),
             "caution": caution,
         }
