@@ -31,8 +31,13 @@ def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
     Returns steps, epochs that hold them, phases stretched or cut to these, and the precision and
     threads that were measured, to be saved with the run: its schedule is then fixed, and a resume
     stays exact. Nothing of the measurement goes into the run. Raises ConfigError where not even one
-    step fits.
+    step fits, and for several processes, which are not measured.
     """
+    if settings.processes > 1:
+        raise ConfigError(
+            f"A time budget is measured with one process, got processes {settings.processes}: set "
+            "it to 1, or give epochs instead of minutes."
+        )
     begun = sitting.begin(settings)
     state, split = begun.state, begun.train
     a_epoch = train.steps_per_epoch(len(split), settings.batch_size)
@@ -82,14 +87,18 @@ def steps_within(
 
 
 def trial_steps(state: train.State, split: Split) -> Iterator[Tensor]:
-    """Steps as a run takes them, without end: each `next` takes one and gives what it gave."""
+    """Steps as a run takes them, without end: each `next` takes one and gives what it gave.
+
+    Batches are whole, so that each step counts as much as any other: what is left of a pass over
+    the images is dropped, but where they are fewer than a batch they are the batch.
+    """
     generator, size = torch.Generator(state.device), state.settings.batch_size
     a_epoch = train.steps_per_epoch(len(split), size)
     train.training_mode(state.model)
     while True:
         generator.manual_seed(train.mix("trial", state.settings.seed, state.step))
         order = torch.randperm(len(split), generator=generator, device=state.device)
-        for begin in range(0, a_epoch * size, size):
+        for begin in range(0, max(1, len(split) - size + 1), size):
             yield train.take_step(state, split, order[begin : begin + size], a_epoch, generator)
 
 

@@ -104,6 +104,11 @@ def _sweep(
     for i, rate in enumerate(rates):
         loss = loss_at(float(rate))
         if not math.isfinite(loss):
+            if not losses:
+                raise ConfigError(
+                    f"The training loss is {loss} at the lowest rate that is tried, {LOWEST:g}: no "
+                    "rate mends that. Choose another optimizer, precision fp32 or other weights."
+                )
             return rates[:i], np.array(losses), f"The loss was no number at {rate:.2g}."
         losses.append(loss)
         recent = float(np.mean(losses[-max(1, len(rates) // 30) :]))  # a quarter of a decade

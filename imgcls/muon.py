@@ -11,6 +11,7 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 BETAS = (0.9, 0.95)  # of Adam, for what is not a hidden weight
+SMALLEST = 1e-7  # norm by which weights are divided
 ADAM_SHARE = 1 / 12  # of the learning rate
 
 
@@ -19,9 +20,10 @@ class Muon(torch.optim.Optimizer):
 
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/. As in his cifar10-airbench,
     the n filters of a layer are scaled to the norm √n before each step, so that they only turn;
-    weight decay is then left to Adam's part, decoupled. Hidden are all weights of two and more
-    dimensions but the last one, in the order of `model.parameters()`. dtype: what steps are
-    orthogonalised in; the rest is as exact as the parameters.
+    weight decay is then left to Adam's part, decoupled. Hidden are the weights of convolutions and
+    linear layers, of four and two dimensions, but the last one in the order of
+    `model.parameters()`; tokens, positions and layers' scales have one or three. dtype: what steps
+    are orthogonalised in; the rest is as exact as the parameters.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.dtype = dtype
-        matrices = [p for p in parameters if p.ndim >= 2]
+        matrices = [p for p in parameters if p.ndim in (2, 4)]
         hidden = {id(p) for p in matrices[:-1]}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if (id(p) in hidden) == wanted], "hidden": wanted}
@@ -67,6 +69,7 @@ class Muon(torch.optim.Optimizer):
             stack = torch.stack([a.movedim(1, -1).flatten(1).to(self.dtype) for a in ahead])
             turns = orthogonal(stack)
             lengths = torch._foreach_norm(alike)
+            torch._foreach_clamp_min_(lengths, SMALLEST)  # weights may begin at zero
             torch._foreach_reciprocal_(lengths)
             torch._foreach_mul_(lengths, rows**0.5)
             torch._foreach_mul_(alike, lengths)

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +34,18 @@ class Team:
     def share(self, rows: Tensor) -> Tensor:
         """Which of a step's rows this process takes."""
         return rows[self.rank :: self.size]
+
+    def parts(self, rows: int, size: int) -> int:
+        """Into how many parts of at most `size` images every process parts its share; 1 for 0.
+
+        The same for all, though shares differ by one: each backward pass waits for the others.
+        """
+        largest = -(-rows // self.size)
+        return -(-largest // size) if size else 1
+
+    def accumulate(self, forward: Any, *, last: bool) -> AbstractContextManager[None]:
+        """In it gradients stay this process's own, but for the last part of a batch."""
+        return contextlib.nullcontext() if self.size == 1 or last else forward.no_sync()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model to call: one that averages gradients over the team in its backward pass."""

@@ -76,7 +76,6 @@ class State:
         self.clock = doctor.Clock(self.device)  # tells of this sitting alone
 
     _numbers = (
-        "precision",
         "step",
         "epochs",
         "seconds",
@@ -101,10 +100,11 @@ class State:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Take over what `state_dict` gave; the number format stays that of this machine."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty where the other number format needed none
+            self.scaler.load_state_dict(saved["scaler"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         if len(saved["losses"]):
@@ -149,8 +149,7 @@ def fit(
     settings = state.settings
     a_epoch = steps_per_epoch(len(train), settings.batch_size, state.team.size)
     total = settings.total_steps(a_epoch)
-    if settings.hard_share < 1 and state.losses is None:
-        state.losses = torch.full((len(train),), math.inf, device=state.device)  # unseen is hardest
+    prepare(state, train)
     while state.epochs < settings.epochs and not stopped_early(state):
         epoch = state.epochs + 1
         end = min(epoch * a_epoch, total)
@@ -160,7 +159,7 @@ def fit(
         loss, correct = state.epoch_sums.tolist()
         seen = min((end - (epoch - 1) * a_epoch) * settings.batch_size, len(train))
         val_loss = val_accuracy = None
-        last = end == total
+        last = end == total or epoch == settings.epochs
         due = epoch % settings.eval_every == 0 or last
         if validation is not None and due:
             state.clock.mark("idle")
@@ -186,13 +185,19 @@ def fit(
         )
 
 
+def prepare(state: State, train: Split) -> None:
+    """Make room for the loss of each image, where the settings want to know it; else nothing."""
+    if state.settings.hard_share < 1 and state.losses is None:
+        state.losses = torch.full((len(train),), math.inf, device=state.device)  # unseen is hardest
+
+
 def _steps(
     state: State, train: Split, epoch: int, a_epoch: int, end: int
 ) -> Iterator[Step | Profile]:
     """The rest of an epoch, from the step that `state` stands at up to step `end`."""
     size = state.settings.batch_size
     generator = torch.Generator(state.device).manual_seed(mix("order", state.settings.seed, epoch))
-    order, mirrored = _order(state, len(train), epoch, a_epoch, generator)
+    order, mirrored = order_of(state, len(train), epoch, a_epoch, generator)
     window, images, since = torch.zeros_like(state.epoch_sums), 0, time.perf_counter()
     count, every = 0, 1  # steps since the last event; in a team, the leader says how many
     profiled, profiled_images = since, 0
@@ -240,7 +245,7 @@ def _steps(
         images, count, since = 0, 0, time.perf_counter()
 
 
-def _order(
+def order_of(
     state: State, images: int, epoch: int, a_epoch: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """The rows of an epoch in their order, int64 (images,), and which to mirror, where it is fixed.
@@ -302,21 +307,22 @@ def take_step(
     scale = team.size / len(rows)
     sums = torch.zeros_like(state.epoch_sums)
     losses = []
-    for part, wanted in zip(
-        *(_parts(t, settings.micro_batch) for t in (inputs, labels)), strict=True
-    ):
-        with state.autocast():
-            logits = state.forward(part)
-            each = F.cross_entropy(
-                logits,
-                wanted,
-                weight=state.class_weights,
-                label_smoothing=settings.label_smoothing,
-                reduction="none",
-            )
-            loss = each.sum()
-        state.clock.mark("forward")
-        state.scaler.scale(loss * scale).backward()
+    count = team.parts(len(rows), settings.micro_batch)
+    parts = zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)
+    for number, (part, wanted) in enumerate(parts, start=1):
+        with team.accumulate(state.forward, last=number == count):
+            with state.autocast():
+                logits = state.forward(part)
+                each = F.cross_entropy(
+                    logits,
+                    wanted,
+                    weight=state.class_weights,
+                    label_smoothing=settings.label_smoothing,
+                    reduction="none",
+                )
+                loss = each.sum()
+            state.clock.mark("forward")
+            state.scaler.scale(loss * scale).backward()
         state.clock.mark("backward")
         losses.append(each.detach().float())
         correct = (logits.detach().argmax(1) == wanted).sum()
@@ -362,11 +368,6 @@ def _inputs(
     share = state.step / settings.total_steps(a_epoch)
     floats = resize(floats, augment.side_at(settings, share, train.side))
     return standardize(floats, state.mean, state.std)
-
-
-def _parts(tensor: Tensor, size: int) -> tuple[Tensor, ...]:
-    """A batch in equal parts of at most `size` images; whole where `size` is 0."""
-    return tensor.tensor_split(-(-len(tensor) // size)) if size else (tensor,)
 
 
 def _compiled(forward: nn.Module, settings: TrainConfig) -> Any:

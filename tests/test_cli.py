@@ -239,6 +239,24 @@ def test_a_time_budget_and_epochs_contradict(call, tiny_dataset):
     assert call("train", *FAST, "--minutes", 1, "--epochs", 2)[0] == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--processes", 2), ("--set", "processes=2"), ("--set", "processes=2", "ablate")],
+    ids=str,
+)
+def test_a_time_budget_of_several_processes_is_refused(call, tiny_dataset, words):
+    if words[-1] == "ablate":
+        words = ("ablate", *FAST, "--vary", "peak_lr=0.1", "--minutes", 1, *words[:-1])
+    else:
+        words = ("train", *FAST, "--minutes", 1, *words)
+
+    status, _, err = call(*words)
+
+    assert status == 1
+    assert "measured with one process, got processes 2" in err.splitlines()[-1]
+    assert runs.all_runs() == []
+
+
 def test_ctrl_c_stops_cleanly_and_resume_finishes(answer, tiny_dataset):
     process = start("train", *FAST, "--epochs", "300", "--set", "batch_size=1", "--json")
     deadline = time.monotonic() + 60

@@ -7,8 +7,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from imgcls import cli, finder, sitting
+from imgcls import cli, finder, sitting, train
 from imgcls.config import OPTIMIZERS, TrainConfig
+from imgcls.data import catalog
 from imgcls.errors import ConfigError
 from tests.pages.opened import tree
 
@@ -53,6 +54,26 @@ def test_a_loss_that_never_falls_suggests_nothing():
 
     with pytest.raises(ConfigError, match="fell at no learning rate"):
         finder.suggest(rates, 2.3 + rates)
+
+
+def test_where_rates_do_nothing_the_curve_is_flat_over_several_passes(settings, monkeypatch):
+    monkeypatch.setattr(finder, "HIGHEST", 2 * finder.LOWEST)
+    monkeypatch.setattr(finder, "suggest", lambda rates, smoothed: 0.0)
+    images = len(catalog.select(settings.dataset, "train", 0.1, 0)[2])
+    uneven = images - images // 3  # the rest of each pass is smaller than a batch
+
+    found = finder.learning_rate(settings.replace(batch_size=uneven))
+
+    assert len(found.losses) * uneven > 2 * images
+    assert min(found.losses) > 0.7 * max(found.losses)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_from_the_start_is_one_sentence(settings, monkeypatch, broken):
+    monkeypatch.setattr(train, "take_step", lambda *_: torch.tensor([broken, 0.0]))
+
+    with pytest.raises(ConfigError, match="no rate mends that"):
+        finder.learning_rate(settings)
 
 
 def test_smoothing_keeps_a_straight_line_and_takes_noise_away():

@@ -31,10 +31,10 @@ def data():
     return Split(images[:60], labels[:60]), Split(images[60:], labels[60:])
 
 
-def start(settings, weights=None):
+def start(settings, weights=None, precision="fp32"):
     torch.manual_seed(settings.seed)
     model = models.build(settings, 3, 32).to(memory_format=torch.channels_last)
-    return train.State(model, settings, "fp32", *HALF, class_weights=weights)
+    return train.State(model, settings, precision, *HALF, class_weights=weights)
 
 
 def flat(module):
@@ -99,7 +99,7 @@ def test_a_run_shows_an_image_and_its_mirror_in_turn(data, share):
     shown = {row: [] for row in range(60)}
     for epoch in range(1, 5):
         state.step = epoch - 1
-        order, mirrored = train._order(state, 60, epoch, 1, Generator().manual_seed(epoch))
+        order, mirrored = train.order_of(state, 60, epoch, 1, Generator().manual_seed(epoch))
         for row, flipped in zip(order.tolist(), mirrored.tolist(), strict=True):
             shown[row].append(flipped)
 
@@ -117,7 +117,7 @@ def test_late_epochs_take_the_hardest_images_as_often_as_needed(data):
     orders = []
     for epoch in (2, 3):
         state.step = epoch - 1
-        orders.append(train._order(state, 60, epoch, 1, Generator().manual_seed(epoch))[0])
+        orders.append(train.order_of(state, 60, epoch, 1, Generator().manual_seed(epoch))[0])
 
     assert orders[0].sort().values.tolist() == list(range(60))
     assert set(orders[1].tolist()) == hardest
@@ -244,6 +244,31 @@ def test_muon_turns_filters_at_one_norm_and_leaves_the_rest_to_adam():
         singular = torch.linalg.svdvals((p - scaled).detach().view(len(p), -1))
         assert singular.max() < 0.1 * 1.3
         assert singular.max() > 0.1 * 0.6
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "convnext_tiny", "mobilenet_v3_small"])
+def test_muon_turns_nothing_but_the_weights_of_convolutions_and_linear_layers(name):
+    fitted = {"stem": "imagenet", "input_size": 224} if name == "vit_b_16" else {"stem": "small"}
+    model = models.build(TrainConfig(model=name, **fitted), 3, 32)
+    optimizer = optim.build(model, TrainConfig(optimizer="muon", peak_lr=0.01))
+    kinds = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    kinds |= {id(m.in_proj_weight) for m in model.modules() if hasattr(m, "in_proj_weight")}
+
+    turned = [p for group in optimizer.param_groups if group["hidden"] for p in group["params"]]
+
+    assert turned
+    assert all(id(p) in kinds for p in turned)
+
+
+def test_muon_moves_weights_that_begin_at_zero():
+    layers = [nn.Parameter(torch.zeros(4, 6)), nn.Parameter(torch.ones(2, 4))]
+    for layer in layers:
+        layer.grad = torch.randn(layer.shape, generator=Generator().manual_seed(0))
+
+    muon.Muon(layers, lr=0.1, momentum=0.6, weight_decay=0.0).step()
+
+    assert layers[0].isfinite().all()
+    assert layers[0].abs().max() > 0
 
 
 @pytest.mark.parametrize(
@@ -434,21 +459,39 @@ def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(data):
     assert list(train.fit(state, *data)) == []
 
 
+def test_a_run_whose_epochs_end_before_its_steps_is_validated_all_the_same(data):
+    settings = TrainConfig(model="softmax", epochs=2, steps=100, batch_size=20, eval_every=50)
+    state = start(settings)
+
+    told = list(train.fit(state, *data))
+
+    assert [e.val_accuracy is not None for e in told if isinstance(e, Epoch)] == [False, True]
+    assert state.epochs == 2
+
+
 # --- recipes ---
 
-SMALL = {"precision": "fp32", "threads": 1}
+SMALL = {"threads": 1}
+WITH_FORMATS = [
+    (name, format)
+    for name, recipe in recipes.RECIPES.items()
+    for format in ("fp32", "bf16")
+    if format == "fp32" or recipe.config.optimizer == "muon"  # other code in bf16
+]
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_each_recipe_resumes_to_the_very_same_weights(name, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "precision"), WITH_FORMATS)
+def test_each_recipe_resumes_to_the_very_same_weights(name, precision, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "REPORT_SECONDS", 0.0)  # an event each step
     changes = {"batch_size": 20, "micro_batch": 0, "steps": 8, "early_stopping": 0}
     if recipes.RECIPES[name].config.epochs < 3:
         changes["epochs"] = 3
     if recipes.RECIPES[name].config.pretrained:
         changes["pretrained"] = False  # no download in a test
-    settings = recipes.config_for(name, "tiny", **changes, **SMALL)
-    state, saved = start(settings), 0
+    settings = recipes.config_for(name, "tiny", precision=precision, **changes, **SMALL)
+    state, saved = start(settings, precision=precision), 0
+    images = tensors.normalize(data[0].images(slice(None)), *HALF)
+    models.look(state.model, images)
     for event in train.fit(state, *data):
         if isinstance(event, Step) and event.step in (2, 7):
             torch.save(state.state_dict(), tmp_path / f"{saved}.pt")
@@ -456,7 +499,7 @@ def test_each_recipe_resumes_to_the_very_same_weights(name, data, tmp_path, monk
 
     assert saved == 2
     for number in range(saved):
-        again = start(settings)
+        again = start(settings, precision=precision)
         again.load_state_dict(torch.load(tmp_path / f"{number}.pt", weights_only=True))
         list(train.fit(again, *data))
         assert torch.equal(flat(again.judged), flat(state.judged))

@@ -307,6 +307,20 @@ def test_two_processes_take_the_steps_of_one(make, spawn):
     assert said[0] == said[1]
 
 
+def test_two_processes_part_an_odd_batch_into_equally_many_micro_batches(make, spawn):
+    settings = {"model": "cnn", "optimizer": "sgd", "peak_lr": 0.01, "batch_size": 9, "epochs": 1,
+                "micro_batch": 2, "flip": False, "crop_pad": 0, "noise": 0.0}  # fmt: skip
+    one, two = make(**settings), make(**settings, processes=2)  # shares of 5 and 4 images
+
+    process = spawn(two)
+    until(lambda: process.poll() is not None, "the end of both")
+
+    assert (spawn(one).wait(), process.returncode) == (0, 0)
+    alone, together = load_file(one.model_path), load_file(two.model_path)
+    for name, value in alone.items():
+        assert torch.allclose(together[name], value, atol=1e-5), name
+
+
 def test_two_processes_killed_end_with_the_same_bytes_as_two_left_alone(make, spawn):
     alone, killed = make(epochs=2, processes=2), make(epochs=2, processes=2)
     assert spawn(alone).wait() == 0

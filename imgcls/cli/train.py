@@ -62,8 +62,6 @@ def train(
     settings = recipe_book.config_for(recipe, name, **changes)
     jobs.check_possible(settings)
     if minutes is not None:
-        if processes not in (None, 1):
-            raise typer.BadParameter("--minutes measures one process: leave out --processes.")
         if epochs is not None:
             raise typer.BadParameter("give --epochs or --minutes, not both.")
         fixed = within(settings, minutes)
