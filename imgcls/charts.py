@@ -164,7 +164,8 @@ def arms(
         marker={"size": 7, "color": GREY, "opacity": 0.75},
         text=[name for _, _, name in spots], hovertemplate="%{text}: %{x:.2%}<extra></extra>",
     )  # fmt: skip
-    means = [sum(values) / len(values) if values else math.nan for _, values, _ in rows]
+    # A mean of one run would stand for what nobody knows.
+    means = [sum(values) / len(values) if len(values) > 1 else math.nan for _, values, _ in rows]
     ends = [interval or (mean, mean) for mean, (_, _, interval) in zip(means, rows, strict=True)]
     both = list(zip(means, ends, strict=True))
     drawn.add_scatter(
@@ -184,6 +185,10 @@ def arms(
     if means and math.isfinite(means[0]):
         line = {"color": GREY, "width": 1, "dash": "dash"}
         drawn.add_vline(x=means[0], line=line, layer="below")
+    known = [x for _, values, interval in rows for x in (*values, *(interval or ()))]
+    if known:
+        spare = max(0.06 * (max(known) - min(known)), 0.01)
+        drawn.update_xaxes(range=[max(min(known) - spare, -0.01), min(max(known) + spare, 1.01)])
     drawn.update_xaxes(title_text="best validation accuracy", tickformat=".1~%")
     drawn.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.5],

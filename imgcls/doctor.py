@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imgcls.config import TrainConfig
+from imgcls.config import SETTINGS, TrainConfig
 from imgcls.events import Profile, Started
 
 if TYPE_CHECKING:
@@ -111,20 +111,18 @@ def flops(model: "nn.Module", size: int) -> float:
     return float(counter.get_total_flops()) / len(images)
 
 
-def flop_rate(profiles: Sequence[Profile], started: Started, settings: TrainConfig) -> float | None:
+def flop_rate(profiles: Sequence[Profile], started: Started) -> float | None:
     """FLOP/s of the steps that these profiles of one sitting tell of, validation left out.
 
-    Where images grow from `start_size`, only steps at full size count, of which the FLOPs are
-    known; None before there are any, or where FLOPs are not known at all.
+    None where FLOPs or the sizes of images are not known, as in runs of older versions.
     """
-    steps = settings.total_steps(started.steps_per_epoch)
-    grown = math.ceil(steps * settings.full_size_from) if settings.start_size else 0
-    counted = [e for e, before in zip(profiles[1:], profiles, strict=False) if before.step >= grown]
-    if not settings.start_size:
-        counted = list(profiles)
-    images = sum(e.images for e in counted)
-    seconds = sum(sum(e.seconds.values()) - e.seconds.get("evaluation", 0.0) for e in counted)
-    return started.flops * images / seconds if started.flops and images and seconds else None
+    done = sum(
+        count * started.flops_by_side.get(side, math.nan)
+        for profile in profiles
+        for side, count in profile.sides.items()
+    )
+    seconds = sum(sum(e.seconds.values()) - e.seconds.get("evaluation", 0.0) for e in profiles)
+    return done / seconds if seconds and 0 < done < math.inf else None
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,9 @@ def advise(
     tiny = batch < TINY_BATCH and rate is not None and rate < TINY_RATE
     if (slow or tiny) and larger >= 2 * batch:
         return Advice(
-            f"Steps of {batch} images are mostly overhead, at {of_product}: try {larger} a step, "
-            "and a higher learning rate with it.",
-            {"batch_size": larger},
+            f"Steps of {batch} images are mostly overhead, at {of_product}: try {larger} a step"
+            + _rate_said(settings, larger),
+            _batch_change(settings, larger),
         )
     used = next((name for name in COSTLY if getattr(settings, name)), None)
     if share["data"] >= 0.2 and used:
@@ -185,8 +183,8 @@ def advise(
     if share["optimizer"] >= 0.2 and min(2 * batch, 4096, images) == 2 * batch:
         return Advice(
             f"The optimizer takes {said['optimizer']} of the time, which is a step's cost "
-            f"whatever its images: try {2 * batch} a step, and a higher learning rate with it.",
-            {"batch_size": 2 * batch},
+            f"whatever its images: try {2 * batch} a step" + _rate_said(settings, 2 * batch),
+            _batch_change(settings, 2 * batch),
         )
     if slow and on_cpu and settings.threads > 1:
         return Advice(
@@ -201,6 +199,31 @@ def advise(
             {"precision": "auto"},
         )
     return Advice(_computing(share["forward"] + share["backward"], rate))
+
+
+def _batch_change(settings: TrainConfig, size: int) -> dict[str, Any]:
+    """Another batch size, and the learning rate that goes with it.
+
+    In proportion for SGD (Goyal et al. 2017, arXiv:1706.02677, section 2.1), with the root for
+    those that divide by the gradients' size (Malladi et al. 2022, arXiv:2205.10287). For Muon no
+    rule is known, and phases hold rates of their own.
+    """
+    ratio = size / settings.batch_size
+    power = {"sgd": 1.0, "adam": 0.5, "adamw": 0.5, "rmsprop": 0.5}.get(settings.optimizer)
+    if power is None or settings.schedule == "phases":
+        return {"batch_size": size}
+    highest = SETTINGS["peak_lr"].high or math.inf
+    return {
+        "batch_size": size,
+        "peak_lr": float(f"{min(settings.peak_lr * ratio**power, highest):.2g}"),
+    }
+
+
+def _rate_said(settings: TrainConfig, size: int) -> str:
+    rate = _batch_change(settings, size).get("peak_lr")
+    if rate is None:
+        return ", and look for the learning rate anew."
+    return f", and a learning rate of {rate:g} with it."
 
 
 def _validate_less(share: float, settings: TrainConfig) -> Advice:

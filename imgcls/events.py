@@ -7,7 +7,7 @@ repeated; `effective` drops the lines that a later `Resumed` makes void.
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from imgcls import config
@@ -35,6 +35,7 @@ class Started:
     validation_images: int
     versions: dict[str, str]
     flops: float = 0.0  # of a forward and a backward pass over one image; 0 in older runs
+    flops_by_side: dict[str, float] = field(default_factory=dict)  # the same, by pixels a side
     peak_flops: float = 0.0  # a second, of this machine's matrix product in this number format
 
 
@@ -68,6 +69,7 @@ class Profile:
     step: int
     images: int  # trained on
     seconds: dict[str, float]  # by part of imgcls.doctor.PARTS; empty on Apple GPUs
+    sides: dict[str, int] = field(default_factory=dict)  # images by their pixels a side
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from imgcls.recipes import RECIPES
 from imgcls.runs import Run, State
 
 MOST_RUNS = 1000
+TELLING = 0.05  # width of an interval around no difference beyond which it tells nothing
 MOST_WAITING = 40  # workers in line at once: 18 MB each of their own, 35 MB resident
 OWN_OPTIONS = ("epochs", "seed")  # of `train` and `ablate`; everything else goes through --set
 RESUMABLE = (State.STOPPED, State.INTERRUPTED, State.FAILED)  # who diverged would do so again
@@ -252,7 +253,11 @@ class Study:
             few = min(len(arm.accuracies), len(first.accuracies)) < 2
             verdict = "needs 2 seeds or more" if few else "no spread: add seeds"
         else:
-            verdict = "within noise" if between[0] <= 0 <= between[1] else "real difference"
+            between = max(between[0], -1.0), min(between[1], 1.0)
+            wide = between[1] - between[0] > TELLING
+            verdict = "real difference"
+            if between[0] <= 0 <= between[1]:
+                verdict = "too few seeds to tell" if wide else "within noise"
         return arm.mean - first.mean, between, verdict
 
 

@@ -7,6 +7,7 @@ takes the very steps that it would have taken without the break.
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -195,18 +196,20 @@ def _steps(
     state: State, train: Split, epoch: int, a_epoch: int, end: int
 ) -> Iterator[Step | Profile]:
     """The rest of an epoch, from the step that `state` stands at up to step `end`."""
-    size = state.settings.batch_size
-    generator = torch.Generator(state.device).manual_seed(mix("order", state.settings.seed, epoch))
+    settings, size = state.settings, state.settings.batch_size
+    generator = torch.Generator(state.device).manual_seed(mix("order", settings.seed, epoch))
     order, mirrored = order_of(state, len(train), epoch, a_epoch, generator)
     window, images, since = torch.zeros_like(state.epoch_sums), 0, time.perf_counter()
     count, every = 0, 1  # steps since the last event; in a team, the leader says how many
-    profiled, profiled_images = since, 0
+    profiled, sides = since, Counter[str]()
     training_mode(state.model)
     while True:
         position = state.step % a_epoch
         batch = slice(position * size, (position + 1) * size)
         rows = order[batch]
         flips = None if mirrored is None else mirrored[batch]
+        side = augment.side_at(settings, state.step / settings.total_steps(a_epoch), train.side)
+        sides[str(side)] += len(rows)
         sums = take_step(state, train, rows, a_epoch, generator, flips)
         window += sums
         state.epoch_sums += sums
@@ -234,10 +237,9 @@ def _steps(
             memory_mb=machine.memory_mb(state.device),
             seconds=state.seconds,
         )
-        profiled_images += images
         if time.perf_counter() - profiled >= PROFILE_SECONDS or state.step == end:
-            yield Profile(state.step, profiled_images, state.clock.take())
-            profiled, profiled_images = time.perf_counter(), 0
+            yield Profile(state.step, sides.total(), state.clock.take(), dict(sides))
+            profiled, sides = time.perf_counter(), Counter[str]()
         if state.step == end:
             return
         every = int(state.team.hear(max(1, count * REPORT_SECONDS / seconds))[0])

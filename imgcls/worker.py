@@ -133,7 +133,7 @@ def _prepare(run: Run, ours: "Team") -> "tuple[Sitting, str]":
 def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, int, str]:
     import torch
 
-    from imgcls import card, doctor, machine, models, train
+    from imgcls import budget, card, doctor, machine, models, train
     from imgcls.data import tensors
 
     begun, note = _prepare(run, ours)
@@ -154,6 +154,10 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
             validation_images=len(validation) if validation else 0,
             versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
             flops=doctor.flops(model, train_split.side),
+            flops_by_side={
+                str(side): doctor.flops(model, side)
+                for side in budget.shares_of_sides(settings, train_split.side)
+            },
             peak_flops=machine.matrix_product(state.device, precision) * ours.size,
         )
     )

@@ -1,10 +1,12 @@
+import collections
+import dataclasses
 import time
 
 import pytest
 import torch
 from torch import nn
 
-from imgcls import config, doctor, events, models, sitting, train
+from imgcls import budget, config, doctor, events, models, sitting, train
 from imgcls.config import TrainConfig
 from imgcls.doctor import Clock
 from imgcls.events import Profile, Resumed, Started
@@ -13,6 +15,7 @@ CPU = torch.device("cpu")
 STARTED = Started(
     time=0.0, device="CPU, 2 cores", precision="fp32", threads=2, parameters=1, steps_per_epoch=10,
     train_images=1000, validation_images=0, versions={}, flops=2e6, peak_flops=1e9,
+    flops_by_side={"16": 5e5, "32": 2e6},
 )  # fmt: skip
 
 
@@ -223,18 +226,45 @@ def test_flops_of_every_model_are_counted(name):
 
 def test_the_rate_leaves_validation_out():
     profiles = [
-        Profile(10, 100, {"forward": 1.0, "idle": 1.0}), Profile(10, 0, {"evaluation": 5.0})
-    ]  # fmt: skip
+        Profile(10, 100, {"forward": 1.0, "idle": 1.0}, {"32": 100}),
+        Profile(10, 0, {"evaluation": 5.0}),
+    ]
 
-    assert doctor.flop_rate(profiles, STARTED, TrainConfig()) == 2e6 * 100 / 2
+    assert doctor.flop_rate(profiles, STARTED) == 2e6 * 100 / 2
 
 
-def test_the_rate_counts_full_size_images_only():
-    growing = TrainConfig(epochs=10, start_size=16, full_size_from=0.5)
-    profiles = [Profile(50, 500, {"forward": 1.0}), Profile(60, 100, {"forward": 1.0})]
+def test_the_rate_counts_each_image_at_its_size():
+    profiles = [
+        Profile(50, 500, {"forward": 1.0}, {"16": 500}),
+        Profile(60, 100, {"forward": 1.0}, {"16": 40, "32": 60}),
+    ]
 
-    assert doctor.flop_rate(profiles[:1], STARTED, growing) is None
-    assert doctor.flop_rate(profiles, STARTED, growing) == 2e6 * 100
+    assert doctor.flop_rate(profiles[:1], STARTED) == 5e5 * 500
+    assert doctor.flop_rate(profiles, STARTED) == (5e5 * 540 + 2e6 * 60) / 2
+
+
+def test_without_sizes_no_rate_is_told():
+    older = dataclasses.replace(STARTED, flops_by_side={})
+
+    assert doctor.flop_rate([Profile(50, 500, {"forward": 1.0}, {"32": 500})], older) is None
+    assert doctor.flop_rate([Profile(50, 500, {"forward": 1.0})], STARTED) is None
+
+
+def test_growing_images_are_counted_by_side(tiny_dataset):
+    settings = TrainConfig(
+        dataset=tiny_dataset, model="speed_net", epochs=2, batch_size=3, start_size=24,
+        full_size_from=0.7, optimizer="muon", peak_lr=0.1,
+    )  # fmt: skip
+    begun = sitting.begin(settings, format=("fp32", 1))
+
+    told = [e for e in train.fit(begun.state, begun.train, None) if isinstance(e, Profile)]
+
+    sides = collections.Counter()
+    for profile in told:
+        sides.update(profile.sides)
+    wanted = budget.shares_of_sides(settings, begun.train.side)
+    assert {int(side) for side in sides} == set(wanted)
+    assert sides.total() == 2 * len(begun.train) == sum(e.images for e in told)
 
 
 SPENT = {"data": 3, "forward": 36, "backward": 59, "optimizer": 2}
@@ -252,14 +282,19 @@ ADVICE = {
     "batch of four": (
         {"data": 17, "forward": 37, "backward": 34, "optimizer": 10, "idle": 2},
         {"batch_size": 4, "rotation": 5.0}, 0.004, "0.4 % of the matrix product: try 32",
-        {"batch_size": 32},
+        {"batch_size": 32, "peak_lr": 0.8},
     ),
     "batch of four in a larger network": (
-        SPENT, {"batch_size": 4}, 0.09, "9.0 % of the matrix product: try 32", {"batch_size": 32}
+        SPENT, {"batch_size": 4}, 0.09, "9.0 % of the matrix product: try 32",
+        {"batch_size": 32, "peak_lr": 0.8},
     ),
     "batch of sixty-four at work": (SPENT, {"batch_size": 64}, 0.09, "Forward and backward", {}),
     "batch of sixty-four at rest": (
-        SPENT, {"batch_size": 64}, 0.04, "try 128", {"batch_size": 128}
+        SPENT, {"batch_size": 64}, 0.04, "a learning rate of 0.2", {"batch_size": 128, "peak_lr": 0.2}
+    ),
+    "batch of sixty-four with Adam": (
+        SPENT, {"batch_size": 64, "optimizer": "adam", "peak_lr": 0.001}, 0.04, "rate of 0.0014",
+        {"batch_size": 128, "peak_lr": 0.0014},
     ),
     "rotation": (
         {**SPENT, "data": 30}, {"rotation": 15.0, "crop_pad": 4}, 0.1, "rotation costs most",
@@ -272,7 +307,7 @@ ADVICE = {
     "data without augmentation": ({**SPENT, "data": 30}, {}, 0.1, "the network is so small", {}),
     "optimizer": (
         {**SPENT, "optimizer": 30}, {"optimizer": "muon", "batch_size": 256}, 0.1,
-        "The optimizer takes 23 %", {"batch_size": 512},
+        "look for the learning rate anew", {"batch_size": 512},
     ),
     "threads": ({**SPENT}, {"threads": 2}, 0.01, "fixed at 2", {"threads": 0}),
     "number format": ({**SPENT}, {"precision": "fp32"}, 0.3, "auto", {"precision": "auto"}),
@@ -301,5 +336,5 @@ def test_a_batch_that_pays_on_a_gpu_may_not_on_a_cpu():
         return doctor.advise(SPENT, TrainConfig(), on_cpu=on_cpu, images=images, rate=0.01).change
 
     assert told(on_cpu=True, images=45000) == {}
-    assert told(on_cpu=False, images=45000) == {"batch_size": 512}
+    assert told(on_cpu=False, images=45000)["batch_size"] == 512
     assert told(on_cpu=False, images=54) == {}

@@ -65,7 +65,8 @@ def test_without_spread_there_is_no_interval(values):
     ("unchanged", "changed", "verdict"),
     [
         ([0.90, 0.91, 0.92], [0.80, 0.81, 0.82], "real difference"),
-        ([0.90, 0.91, 0.92], [0.90, 0.92, 0.93], "within noise"),
+        ([0.90, 0.905, 0.91], [0.90, 0.905, 0.912], "within noise"),
+        ([0.098, 0.266], [0.965, 0.944], "too few seeds to tell"),
         ([0.90, 0.91, 0.92], [0.10], "needs 2 seeds or more"),
         ([0.90, 0.91], [], "no result yet"),
         ([0.90, 0.90], [0.91, 0.91], "no spread: add seeds"),

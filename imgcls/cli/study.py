@@ -14,7 +14,8 @@ from imgcls.studies import Arm, Study
 
 def ablate(
     vary: Annotated[
-        str, typer.Option(metavar="KEY=V1,V2,…", help="The one setting to change, and to what.")
+        list[str],
+        typer.Option(metavar="KEY=V1,V2,…", help="The one setting to change, and to what."),
     ],
     recipe: Annotated[str, typer.Option(help="See: recipes.")] = recipes.DEFAULT,
     dataset: Annotated[
@@ -38,9 +39,11 @@ def ablate(
     """Compare a recipe with itself, one setting changed, several seeds each; Ctrl-C stops it."""
     if epochs is not None and minutes is not None:
         raise typer.BadParameter("give --epochs or --minutes, not both.")
-    setting, sign, text = vary.partition("=")
+    if len(vary) > 1:
+        raise typer.BadParameter(f"an ablation changes one setting: give --vary once, got {vary}.")
+    setting, sign, text = vary[0].partition("=")
     if not sign:
-        raise typer.BadParameter(f"--vary takes KEY=V1,V2, got {vary!r}.")
+        raise typer.BadParameter(f"--vary takes KEY=V1,V2, got {vary[0]!r}.")
     values = studies.parse_values(setting, text)
     given = (("epochs", epochs), ("seed", seed))
     changes = train.parse_settings(set_ or []) | {k: v for k, v in given if v is not None}

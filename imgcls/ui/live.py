@@ -190,9 +190,10 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
         pa.Table.from_pylist(rows), SHARES, height=96, alt=f"Shares of the time: {said}"
     )
     config = run.config
-    rate = doctor.flop_rate(profiles, started, config)
+    rate = doctor.flop_rate(profiles, started)
     if started.flops:
-        text = f"{_flops(started.flops)}FLOP an image, forward and backward"
+        full = " of full size" if len(started.flops_by_side) > 1 else ""
+        text = f"{_flops(started.flops)}FLOP an image{full}, forward and backward"
         if rate and started.peak_flops:
             text += (
                 f" · {_flops(rate)}FLOP/s, {widgets.percent(rate / started.peak_flops)} of the "
@@ -206,7 +207,7 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(advice.text, width="content")
-        change = ", ".join(f"{name} {value}" for name, value in advice.change.items())
+        change = ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in advice.change.items())
         if change and st.button(
             f"Try {change}", icon=":material/tune:", key="try_advice",
             help="Opens the form filled with this run's settings and this change.",

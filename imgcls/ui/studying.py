@@ -32,21 +32,17 @@ class Order:
         return "Start training" if len(self.plan) == 1 else f"Start {len(self.plan)} runs"
 
 
-def order(chosen: TrainConfig) -> Order | None:
-    """Draw the form for several runs; None where what it holds makes none, which it says."""
+def order(chosen: TrainConfig) -> Order:
+    """Draw the form for several runs; raises ConfigError where what it holds makes none."""
     with st.expander("Several runs", icon=":material/stacked_line_chart:", key="several"):
         st.caption(
             "Several seeds show how much chance matters. Change one setting, and the settings "
             "above are compared with themselves; the runs wait in line for their device."
         )
-        try:
-            return _order(chosen)
-        except ConfigError as error:
-            st.error(widgets.escape(error))
-            return None
+        return _order(chosen)
 
 
-def _order(chosen: TrainConfig) -> Order | None:
+def _order(chosen: TrainConfig) -> Order:
     left, middle, right = st.columns([2, 3, 5], vertical_alignment="bottom")
     count = left.number_input(
         "Seeds each", value=1, step=1, format="%d", key="several_seeds", **_KEPT,
@@ -68,8 +64,10 @@ def _order(chosen: TrainConfig) -> Order | None:
     with right:
         values = _values(setting, values_of) if setting else []
     if setting and not values:
-        st.caption("Name at least one other value; the unchanged one is always among them.")
-        return None
+        raise ConfigError(
+            f"Name at least one other value of {setting.replace('_', ' ')} under Several runs, or "
+            "change no setting there; the unchanged value is always among them."
+        )
     now = datetime.now()
     if setting:
         plan = studies.ablation(chosen, setting, values, count, now)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from imgcls import charts, jobs, runs, studies
 from imgcls.config import TrainConfig
+from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.runs import Run, State
 from imgcls.ui import history, live, settings, widgets
@@ -43,6 +44,14 @@ def set_up_new(run: Run | None = None) -> None:
     st.query_params.clear()
 
 
+def set_up_new_beside(run: Run) -> None:
+    """A callback: show the form as it was left, on the data set of `run`."""
+    dataset = history.row(run).dataset
+    set_up_new()
+    if dataset in catalog.names():
+        st.session_state["dataset"] = dataset
+
+
 def start(config: TrainConfig) -> None:
     """Create and start a run, then show it; what prevents it is said in place."""
     try:
@@ -63,7 +72,8 @@ def controls(run: Run) -> None:
         if row.alive:
             st.button(
                 "Stop", icon=":material/stop_circle:", on_click=stop, args=(run,),
-                disabled=row.state == State.STOPPING,
+                # While it starts, a second click on Resume would stop what the first began.
+                disabled=row.state in (State.STARTING, State.STOPPING),
                 help="Finishes the step, saves everything and ends. It can be resumed.",
             )  # fmt: skip
         if row.state in studies.RESUMABLE:
@@ -79,7 +89,7 @@ def controls(run: Run) -> None:
                 "Same settings again", icon=":material/content_copy:", on_click=set_up_new,
                 args=(run,), help="Opens the form filled with this run's settings.",
             )  # fmt: skip
-        st.button("New run", icon=":material/add:", on_click=set_up_new)
+        st.button("New run", icon=":material/add:", on_click=set_up_new_beside, args=(run,))
         if run.model_path.is_file():
             widgets.link("evaluate", "Evaluate", ":material/rule:", run=run.id)
             widgets.link("predict", "Predict", ":material/image_search:", run=run.id)

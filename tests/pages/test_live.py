@@ -13,7 +13,7 @@ from tests.pages.opened import open_page, said
 from tests.pages.recorded import STARTED, alive, record, step
 from tests.pages.test_train import button
 
-KNOWN = dataclasses.replace(STARTED, flops=2e6, peak_flops=1e11)
+KNOWN = dataclasses.replace(STARTED, flops=2e6, flops_by_side={"32": 2e6}, peak_flops=1e11)
 SECONDS = {
     "data": 1.7, "forward": 3.7, "backward": 3.4, "optimizer": 1.0, "evaluation": 0.0, "idle": 0.2
 }  # fmt: skip
@@ -41,7 +41,7 @@ def test_an_older_run_shows_nothing_of_it(tiny_dataset):
 
 
 def test_shares_rate_and_advice_are_shown_while_a_run_trains(tiny_dataset):
-    run = a_run(KNOWN, Profile(20, 5000, SECONDS), Profile(25, 5000, SECONDS))
+    run = a_run(KNOWN, *(Profile(step, 5000, SECONDS, {"32": 5000}) for step in (20, 25)))
     with alive(run):
         app = open_page("train", run=run.id)
 
@@ -64,7 +64,7 @@ def test_the_button_opens_the_form_with_the_settings_and_the_change(tiny_dataset
     assert set(advice.change) == {"eval_every"}
     app = open_page("train", run=run.id)
 
-    button(app, f"Try eval_every {advice.change['eval_every']}").click().run()
+    button(app, f"Try eval every {advice.change['eval_every']}").click().run()
 
     assert not app.exception
     assert app.number_input("set_eval_every").value == advice.change["eval_every"]
