@@ -133,6 +133,24 @@ class Advice:
     change: dict[str, Any] = field(default_factory=dict)
 
 
+def with_batch_size(settings: TrainConfig, size: int) -> dict[str, Any]:
+    """Another batch size, and the learning rate that goes with it.
+
+    In proportion for SGD (Goyal et al. 2017, arXiv:1706.02677, section 2.1), with the root for
+    those that divide by the gradients' size (Malladi et al. 2022, arXiv:2205.10287). For Muon no
+    rule is known, and phases hold rates of their own.
+    """
+    ratio = size / settings.batch_size
+    power = {"sgd": 1.0, "adam": 0.5, "adamw": 0.5, "rmsprop": 0.5}.get(settings.optimizer)
+    if power is None or settings.schedule == "phases":
+        return {"batch_size": size}
+    highest = SETTINGS["peak_lr"].high or math.inf
+    return {
+        "batch_size": size,
+        "peak_lr": float(f"{min(settings.peak_lr * ratio**power, highest):.2g}"),
+    }
+
+
 def advise(
     seconds: Mapping[str, float],
     settings: TrainConfig,
@@ -166,7 +184,7 @@ def advise(
         return Advice(
             f"Steps of {batch} images are mostly overhead, at {of_product}: try {larger} a step"
             + _rate_said(settings, larger),
-            _batch_change(settings, larger),
+            with_batch_size(settings, larger),
         )
     used = next((name for name in COSTLY if getattr(settings, name)), None)
     if share["data"] >= 0.2 and used:
@@ -184,7 +202,7 @@ def advise(
         return Advice(
             f"The optimizer takes {said['optimizer']} of the time, which is a step's cost "
             f"whatever its images: try {2 * batch} a step" + _rate_said(settings, 2 * batch),
-            _batch_change(settings, 2 * batch),
+            with_batch_size(settings, 2 * batch),
         )
     if slow and on_cpu and settings.threads > 1:
         return Advice(
@@ -201,26 +219,8 @@ def advise(
     return Advice(_computing(share["forward"] + share["backward"], rate))
 
 
-def _batch_change(settings: TrainConfig, size: int) -> dict[str, Any]:
-    """Another batch size, and the learning rate that goes with it.
-
-    In proportion for SGD (Goyal et al. 2017, arXiv:1706.02677, section 2.1), with the root for
-    those that divide by the gradients' size (Malladi et al. 2022, arXiv:2205.10287). For Muon no
-    rule is known, and phases hold rates of their own.
-    """
-    ratio = size / settings.batch_size
-    power = {"sgd": 1.0, "adam": 0.5, "adamw": 0.5, "rmsprop": 0.5}.get(settings.optimizer)
-    if power is None or settings.schedule == "phases":
-        return {"batch_size": size}
-    highest = SETTINGS["peak_lr"].high or math.inf
-    return {
-        "batch_size": size,
-        "peak_lr": float(f"{min(settings.peak_lr * ratio**power, highest):.2g}"),
-    }
-
-
 def _rate_said(settings: TrainConfig, size: int) -> str:
-    rate = _batch_change(settings, size).get("peak_lr")
+    rate = with_batch_size(settings, size).get("peak_lr")
     if rate is None:
         return ", and look for the learning rate anew."
     return f", and a learning rate of {rate:g} with it."

@@ -32,6 +32,7 @@ CLIPPED = 1.5  # times the first losses; what is higher counts as this much in t
 TOO_HIGH = 4.0  # times its minimum, at which the loss ends the trial
 BELOW_LOWEST = 3.0  # times below the rate of the lowest loss lies the suggestion
 SMALL = (16, 32)  # images of two steps, between and beyond which memory goes along a line
+EPOCH_STEPS = 20  # an epoch of fewer makes too little of its images
 CPU_SHARE = 0.5  # of the free memory: the rest is for what is not counted, and for other programs
 ONCE = 200 << 20  # bytes that first steps bring: kernels, libraries, pages of the images' file
 CUDA_SHARE = 0.9  # the rest is for what the allocator cannot put together
@@ -161,6 +162,8 @@ class Fit:
 def batch_size(settings: TrainConfig, report: Report | None = None) -> Fit:
     """The largest power of two whose step fits into what may be used of the free memory.
 
+    No larger than leaves EPOCH_STEPS steps an epoch, or 32 images.
+
     On CUDA by taking steps of rising size; elsewhere by what steps of two small sizes keep for
     their backward pass, which grows along a line. Images have their full size, and one process
     trains. Raises ConfigError where two images are too many, and what `sitting.begin` raises.
@@ -172,7 +175,8 @@ def batch_size(settings: TrainConfig, report: Report | None = None) -> Fit:
     with _threads_kept():
         begun = sitting.begin(trial)
         images, most = len(begun.train), int(SETTINGS["batch_size"].high or 1)
-        sizes = [2**n for n in range(1, min(images, most).bit_length())]
+        useful = max(SMALL[1], images // EPOCH_STEPS)
+        sizes = [2**n for n in range(1, min(images, most).bit_length()) if 2**n <= useful]
         measure = _measured if begun.state.device.type == "cuda" else _estimated
         needs, allowed = measure(begun, settings.micro_batch, sizes, report)
     fitting = [size for size in sizes if needs.get(size, math.inf) <= allowed]
@@ -186,8 +190,13 @@ def batch_size(settings: TrainConfig, report: Report | None = None) -> Fit:
         limit = f"{2 * size:,} images would need more than {allowed / 2**30:.1f} GB."
     elif 2 * size > most:
         limit = f"More than {most:,} is not to be set."
-    else:
+    elif 2 * size > images:
         limit = f"There are {images:,} images to train on."
+    else:
+        limit = (
+            f"{2 * size:,} would leave fewer than {EPOCH_STEPS} steps an epoch of {images:,} "
+            "images, too few to learn well."
+        )
     return Fit(size, needs[size], allowed, limit)
 
 

@@ -290,7 +290,8 @@ ADVICE = {
     ),
     "batch of sixty-four at work": (SPENT, {"batch_size": 64}, 0.09, "Forward and backward", {}),
     "batch of sixty-four at rest": (
-        SPENT, {"batch_size": 64}, 0.04, "a learning rate of 0.2", {"batch_size": 128, "peak_lr": 0.2}
+        SPENT, {"batch_size": 64}, 0.04, "a learning rate of 0.2",
+        {"batch_size": 128, "peak_lr": 0.2},
     ),
     "batch of sixty-four with Adam": (
         SPENT, {"batch_size": 64, "optimizer": "adam", "peak_lr": 0.001}, 0.04, "rate of 0.0014",

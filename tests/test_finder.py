@@ -153,6 +153,16 @@ def test_the_batch_is_the_largest_power_of_two_that_is_allowed(settings, monkeyp
         finder.batch_size(settings)
 
 
+def test_a_batch_leaves_steps_enough_in_an_epoch(settings, monkeypatch):
+    monkeypatch.setattr(finder, "SMALL", (2, 4))
+    monkeypatch.setattr(finder, "EPOCH_STEPS", 6)
+
+    fit = finder.batch_size(settings)
+
+    assert fit.batch_size == 8
+    assert fit.limit.startswith("16 would leave fewer than 6 steps an epoch of 54 images")
+
+
 def test_what_is_kept_for_backward_is_what_a_layer_needs(settings):
     begun = sitting.begin(settings)
 

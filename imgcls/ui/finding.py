@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from imgcls import charts, config
+from imgcls import charts, config, doctor
 from imgcls.config import SETTINGS, TrainConfig
 from imgcls.errors import ImgclsError
 from imgcls.ui import compute, live, trials, widgets
@@ -119,7 +119,7 @@ def _show_rate(found: dict[str, Any], settings: TrainConfig) -> None:
     if settings.schedule == "phases":
         st.info(f"With schedule phases the rates stand in phases: put {rate:g} there as highest.")
     else:
-        _use("peak_lr", rate, f"Use {rate:g}")
+        _use("peak_lr", {"peak_lr": rate}, f"Use {rate:g}")
 
 
 def _show_batch(found: dict[str, Any], settings: TrainConfig) -> None:
@@ -129,17 +129,19 @@ def _show_batch(found: dict[str, Any], settings: TrainConfig) -> None:
         f"{allowed / 2**30:.1f} GB that may be used. {widgets.escape(found['limit'])} "
         f"{widgets.escape(found['advice'])}"
     )
-    _use("batch_size", size, f"Use batch size {size}")
+    change = doctor.with_batch_size(settings, size)
+    said = "".join(f" and peak lr {value:g}" for name, value in change.items() if name == "peak_lr")
+    _use("batch_size", change, f"Use batch size {size}{said}")
 
 
-def _use(name: str, value: Any, label: str) -> None:
+def _use(key: str, change: dict[str, Any], label: str) -> None:
     st.button(
         label,
-        key=f"finding_use_{name}",
+        key=f"finding_use_{key}",
         icon=":material/check:",
         # Before the form is drawn again: a widget's value cannot be set after it.
         on_click=st.session_state.update,
-        args=({f"set_{name}": SETTINGS[name].kind(value)},),
+        args=({f"set_{name}": SETTINGS[name].kind(value) for name, value in change.items()},),
     )
 
 
