@@ -1,8 +1,11 @@
 """How many steps fit into a time, from a short measurement of real steps on this machine."""
 
 import bisect
+import contextlib
 import itertools
+import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from imgcls import recipes, sitting, train
 from imgcls.config import TrainConfig
 from imgcls.data import augment, catalog
 from imgcls.data.tensors import Split
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, ImgclsError
 
 MEASURE_SECONDS = 6.0  # of steps, after as many at each size that warm up as TRIAL_STEPS
 TRIAL_STEPS = 3
@@ -167,3 +170,19 @@ def _validation_seconds(state: train.State, validation: Split) -> float:
     seconds = once()
     # The first also warms up; where it is short, that is much of it.
     return seconds if seconds > 2 else min(seconds, once())
+
+
+def answer(asked: str) -> str:
+    """What `within` finds for settings and minutes in JSON: fixed and told, or refused."""
+    question = json.loads(asked)
+    settings = TrainConfig.from_dict(question["settings"])
+    try:
+        fixed = within(settings, question["minutes"])
+        return json.dumps({"fixed": fixed, "told": told(settings.replace(**fixed))})
+    except ImgclsError as error:
+        return json.dumps({"refused": str(error)})
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        print(answer(sys.stdin.read()))

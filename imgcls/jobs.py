@@ -1,6 +1,7 @@
 """Start, watch and stop the worker process of a run. Imports neither torch nor streamlit."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from imgcls import config, runs
 from imgcls.config import TrainConfig
@@ -64,6 +66,29 @@ def start(run: Run) -> None:
         time.sleep(0.02)
     if process.returncode not in (None, 0):
         raise RunError(f"The worker of {run.id} ended at once: {_last_line(run)}")
+
+
+def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
+    """`budget.within`, measured in a process like those that train, whose speed it is about.
+
+    Returns the settings that it fixes, and `told`, the same in words. Raises ConfigError where not
+    even one step fits, and what it raises else as RunError.
+    """
+    asked = config.dumps({"settings": settings.to_dict(), "minutes": minutes})
+    done = subprocess.run(
+        [sys.executable, "-m", "imgcls.budget"],
+        cwd=Path(__file__).resolve().parents[1],
+        env={**ENVIRONMENT, **os.environ, "IMGCLS_HOME": str(config.home().resolve())},
+        input=asked.encode(),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout or "{}")
+    if "refused" in answer:
+        raise ConfigError(answer["refused"])
+    if "fixed" not in answer:
+        raise RunError(f"The measurement ended with status {done.returncode}: give epochs instead.")
+    return {**answer["fixed"], "told": answer["told"]}
 
 
 def check_possible(settings: TrainConfig) -> None:

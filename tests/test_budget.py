@@ -4,9 +4,9 @@ import time
 import pytest
 import torch
 
-from imgcls import budget, sitting, train
+from imgcls import budget, jobs, sitting, train
 from imgcls.config import TrainConfig
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, RunError
 from imgcls.events import Epoch
 
 
@@ -147,3 +147,27 @@ def test_a_real_run_takes_the_time_it_was_given(settings):
     assert last.step == fixed.steps
     # On a quiet machine it is a tenth; other work may come or go between measurement and run.
     assert 0.3 * 3 < seconds < 3 * 3
+
+
+def test_a_measurement_in_a_process_of_its_own_says_the_same_kind_of_thing(settings, home):
+    phases = settings.replace(schedule="phases", phases=((2, 0.1), (1, 0.01)), epochs=3)
+
+    fixed = jobs.within(phases, 0.1)
+
+    told = fixed.pop("told")
+    longer = phases.replace(**fixed)  # phases came through JSON as lists
+    assert told == budget.told(longer)
+    assert longer.steps > 0
+    assert sum(epochs for epochs, _ in longer.phases) == longer.epochs
+
+
+def test_what_it_refuses_is_its_own_sentence(settings, home):
+    with pytest.raises(ConfigError, match="measured with one process, got processes 2"):
+        jobs.within(settings.replace(processes=2), 1.0)
+
+
+def test_a_measurement_that_dies_is_one_sentence(settings, home, monkeypatch):
+    monkeypatch.setattr(jobs.sys, "executable", "/bin/false")
+
+    with pytest.raises(RunError, match="ended with status 1: give epochs instead"):
+        jobs.within(settings, 1.0)

@@ -163,12 +163,10 @@ def one_after_the_other(plan: Sequence[TrainConfig], again: str = "") -> list[Ru
 
 def within(settings: TrainConfig, minutes: float) -> dict[str, Any]:
     """The settings by which a run lasts so many minutes, from a short measurement."""
-    from imgcls import budget  # brings torch
-
     print(f"Measuring how long a step of {settings.recipe} takes here…", file=sys.stderr)
-    fixed = budget.within(settings, minutes)
-    told = budget.told(settings.replace(**fixed))
-    print(f"{told} fit into {minutes:g} minutes.", file=sys.stderr)
+    fixed = jobs.within(settings, minutes)
+    told = fixed.pop("told")
+    print(f"{told} fit into {minutes:g} minutes, which begin now.", file=sys.stderr)
     return fixed
 
 

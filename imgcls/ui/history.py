@@ -53,6 +53,7 @@ class Row:
     of_epochs: int = 0
     val_accuracy: float | None = None
     seconds: float = 0.0
+    study: str = ""
 
     @property
     def alive(self) -> bool:
@@ -106,6 +107,7 @@ def _summary(run: Run, state: State, settings: TrainConfig, sound: list[Event]) 
         state=state.value,
         reason=next((e.reason for e in newest if isinstance(e, Ended)), ""),
         recipe=settings.recipe,
+        study=settings.study,
         model=settings.model,
         dataset=settings.dataset,
         epochs=ended[-1].epoch if ended else 0,

@@ -6,6 +6,7 @@ their contents change.
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -190,9 +191,10 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
         pa.Table.from_pylist(rows), SHARES, height=96, alt=f"Shares of the time: {said}"
     )
     config = run.config
-    rate = doctor.flop_rate(profiles, started)
+    sound = _numbers(started.flops_by_side)
+    rate = doctor.flop_rate(profiles, started) if sound else None
     if started.flops:
-        full = " of full size" if len(started.flops_by_side) > 1 else ""
+        full = " of full size" if sound and len(started.flops_by_side) > 1 else ""
         text = f"{_flops(started.flops)}FLOP an image{full}, forward and backward"
         if rate and started.peak_flops:
             text += (
@@ -220,10 +222,13 @@ def _time(run: Run, seen: list[Event], started: Started) -> None:
 
 
 def _is_sound(profile: Profile) -> bool:
-    """Whether it holds seconds: its file may be damaged."""
-    return isinstance(profile.seconds, dict) and all(
-        isinstance(value, (int, float)) and 0 <= value < math.inf
-        for value in profile.seconds.values()
+    """Whether it holds seconds and counts: its file may be damaged."""
+    return _numbers(profile.seconds) and _numbers(profile.sides)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(
+        isinstance(value, (int, float)) and 0 <= value < math.inf for value in values.values()
     )
 
 

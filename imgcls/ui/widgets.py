@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
@@ -223,6 +224,7 @@ def run_table(rows: list[Row]) -> pd.DataFrame:
             ],
             "time": [duration(row.seconds) if row.seconds else "–" for row in rows],
             "run": [row.id for row in rows],
+            "study": [f"train?study={quote(row.study)}" if row.study else None for row in rows],
         }
     )
 
@@ -242,6 +244,7 @@ def run_columns() -> dict[str, Any]:
         ),
         "time": column.TextColumn("Time", width=100),
         "run": column.TextColumn("Run"),
+        "study": column.LinkColumn("Study", display_text=r"study=(.*)$"),
     }
 
 
