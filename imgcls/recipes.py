@@ -99,14 +99,16 @@ RECIPES: dict[str, Recipe] = {
     "speed-max": _recipe(
         "speed-max",
         "Speed, max: a wider network, twenty passes",
-        "Not measured yet; 0.8 PFLOP.",
+        "90.5 % on two CPU cores with AMX, 91.4 % with test-time augmentation (one seed); "
+        "0.9 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED | {"model": "speed_net_wide"},
         epochs=20,
-        start_size=20,
-        full_size_from=0.8,
+        start_size=24,
+        full_size_from=0.75,
         hard_share=0.6,
         hard_from=0.5,
+        cutout=8,
     ),
     "quick": _recipe(
         "quick",
