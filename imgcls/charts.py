@@ -190,10 +190,7 @@ def arms(
         spare = max(0.06 * (max(known) - min(known)), 0.01)
         drawn.update_xaxes(range=[max(min(known) - spare, -0.01), min(max(known) + spare, 1.01)])
     drawn.update_xaxes(title_text="best validation accuracy", tickformat=".1~%")
-    drawn.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.5],
-        showgrid=False, tickfont={"size": 13}, fixedrange=True,
-    )  # fmt: skip
+    _name_rows(drawn, names)
     return drawn
 
 
@@ -403,10 +400,7 @@ def differences(
         )  # fmt: skip
     drawn.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
     drawn.update_xaxes(title_text="points of accuracy", tickformat="+.2~f")
-    drawn.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6],
-        showgrid=False, tickfont={"size": 13}, fixedrange=True,
-    )  # fmt: skip
+    _name_rows(drawn, names)
     return drawn
 
 
@@ -414,6 +408,14 @@ def number(value: object) -> float:
     """A number to draw; what is none becomes a gap."""
     sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)
     return float(value) if sound else math.nan  # type: ignore[arg-type]
+
+
+def _name_rows(drawn: go.Figure, names: Sequence[str]) -> None:
+    """A row for each name, from the top down, instead of a scale."""
+    drawn.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.5],
+        showgrid=False, tickfont={"size": 13}, fixedrange=True,
+    )  # fmt: skip
 
 
 def _epoch_axis(drawn: go.Figure, last: int) -> None:

@@ -99,8 +99,8 @@ RECIPES: dict[str, Recipe] = {
     "speed-max": _recipe(
         "speed-max",
         "Speed, max: a wider network, twenty passes",
-        "90.5 % on two CPU cores with AMX, 91.4 % with test-time augmentation (one seed); "
-        "0.9 PFLOP.",
+        "90.5 %, 91.4 % with test-time augmentation (one seed); its time on two cores is not "
+        "measured; 0.9 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED | {"model": "speed_net_wide"},
         epochs=20,

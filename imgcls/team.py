@@ -38,10 +38,11 @@ class Team:
     def parts(self, rows: int, size: int) -> int:
         """Into how many parts of at most `size` images every process parts its share; 1 for 0.
 
-        The same for all, though shares differ by one: each backward pass waits for the others.
+        The same for all, though shares differ by one: each backward pass waits for the others. No
+        part is empty, for which that of the larger share may hold one image more.
         """
-        largest = -(-rows // self.size)
-        return -(-largest // size) if size else 1
+        smallest, largest = rows // self.size, -(-rows // self.size)
+        return min(-(-largest // size), smallest) if size else 1
 
     def accumulate(self, forward: Any, *, last: bool) -> AbstractContextManager[None]:
         """In it gradients stay this process's own, but for the last part of a batch."""

@@ -208,8 +208,7 @@ def _steps(
         batch = slice(position * size, (position + 1) * size)
         rows = order[batch]
         flips = None if mirrored is None else mirrored[batch]
-        side = augment.side_at(settings, state.step / settings.total_steps(a_epoch), train.side)
-        sides[str(side)] += len(rows)
+        sides[str(_side(state, train, a_epoch))] += len(rows)
         sums = take_step(state, train, rows, a_epoch, generator, flips)
         window += sums
         state.epoch_sums += sums
@@ -367,9 +366,14 @@ def _inputs(
     """(N, 3, side, side) floats, augmented and normalised."""
     settings = state.settings
     floats = augment.augment(train.images(rows), settings, generator, mirrored)
-    share = state.step / settings.total_steps(a_epoch)
-    floats = resize(floats, augment.side_at(settings, share, train.side))
+    floats = resize(floats, _side(state, train, a_epoch))
     return standardize(floats, state.mean, state.std)
+
+
+def _side(state: State, train: Split, a_epoch: int) -> int:
+    """Pixels a side of the images in the next step."""
+    share = state.step / state.settings.total_steps(a_epoch)
+    return augment.side_at(state.settings, share, train.side)
 
 
 def _compiled(forward: nn.Module, settings: TrainConfig) -> Any:

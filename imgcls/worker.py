@@ -142,6 +142,8 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
     parameters = sum(p.numel() for p in model.parameters())
     mean, std = tensors.statistics(settings)
     threads, precision = torch.get_num_threads(), state.precision
+    sides = {*budget.shares_of_sides(settings, train_split.side), train_split.side}
+    flops = {side: doctor.flops(model, side) for side in sorted(sides)}
     run.append(
         Started(
             time=time.time(),
@@ -153,11 +155,8 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
             train_images=len(train_split),
             validation_images=len(validation) if validation else 0,
             versions={name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
-            flops=doctor.flops(model, train_split.side),
-            flops_by_side={
-                str(side): doctor.flops(model, side)
-                for side in budget.shares_of_sides(settings, train_split.side)
-            },
+            flops=flops[train_split.side],
+            flops_by_side={str(side): value for side, value in flops.items()},
             peak_flops=machine.matrix_product(state.device, precision) * ours.size,
         )
     )

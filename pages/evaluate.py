@@ -5,7 +5,7 @@ import streamlit as st
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import metrics, predictions
-from imgcls.ui import comparing, confidence, evaluation, frame, widgets
+from imgcls.ui import comparing, confidence, evaluation, figures, frame, widgets
 
 frame.page("pages/evaluate.py")
 frame.header(
@@ -15,7 +15,7 @@ frame.header(
 
 SECTIONS = {
     "Confusion matrix": evaluation.matrix,
-    "Classes": evaluation.classes,
+    "Classes": figures.classes,
     "Confident mistakes": evaluation.mistakes,
     "Random sheet": evaluation.sheet,
     "Confidence": confidence.confidence,

@@ -20,6 +20,7 @@ from imgcls.data import catalog
 from imgcls.errors import RunError
 from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
 from imgcls.runs import State
+from imgcls.team import Team
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -319,6 +320,16 @@ def test_two_processes_part_an_odd_batch_into_equally_many_micro_batches(make, s
     alone, together = load_file(one.model_path), load_file(two.model_path)
     for name, value in alone.items():
         assert torch.allclose(together[name], value, atol=1e-5), name
+
+
+@pytest.mark.parametrize(("size", "parts"), [(0, 1), (1, 4), (2, 3), (3, 2), (5, 1), (9, 1)])
+def test_all_of_a_team_part_their_shares_alike_and_none_is_empty(size, parts):
+    rows = torch.arange(9)  # shares of 5 and 4
+    for rank in range(2):
+        team = Team(rank, 2)
+        found = team.share(rows).tensor_split(team.parts(len(rows), size))
+        assert len(found) == parts
+        assert all(len(part) > 0 for part in found)
 
 
 def test_two_processes_killed_end_with_the_same_bytes_as_two_left_alone(make, spawn):

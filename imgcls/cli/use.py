@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 BLOCK = 64  # pictures read into memory at a time
 MATRIX_CLASSES = 20  # a confusion matrix of more is no use as text
+Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Tta = Annotated[
+    bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
+]
 
 
 def evaluate(
     run: show.RunName,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
-    ] = False,
+    split: Split = "test",
+    tta: Tta = False,
     json: show.Json = False,
 ) -> None:
     """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
@@ -65,10 +67,8 @@ def evaluate(
 
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Names or their starts.")],
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
-    ] = False,
+    split: Split = "validation",
+    tta: Tta = False,
     json: show.Json = False,
 ) -> None:
     """Say which of two and more runs is better on the same images, and whether that is chance.
@@ -187,22 +187,13 @@ def _calibration(run: "Run", judged: "Predictions", tta: bool) -> dict[str, Any]
     """Errors of calibration, and after a temperature from validation where that is honest."""
     from imgcls.evaluate import calibrate, predictions
 
-    def figures(temperature: float) -> dict[str, float]:
-        shares = calibrate.scaled(judged.logits, temperature)
-        found = calibrate.reliability(shares, judged.labels)
-        return {
-            "ece": found.ece,
-            "mce": found.mce,
-            "brier": calibrate.brier(shares, judged.labels),
-            "loss": calibrate.log_loss(judged.logits, judged.labels, temperature),
-        }
-
-    plain = figures(1.0)
-    if judged.split == "validation" or predictions.learned(run, "validation"):
+    plain = asdict(calibrate.errors(judged.logits, judged.labels, 1.0))
+    if not predictions.fits_on_validation(run, judged.split):
         return {**plain, "temperature": None, "scaled": None}
     held = _answers(run, "validation", tta)
     temperature = calibrate.temperature(held.logits, held.labels)
-    return {**plain, "temperature": temperature, "scaled": figures(temperature)}
+    after = calibrate.errors(judged.logits, judged.labels, temperature)
+    return {**plain, "temperature": temperature, "scaled": asdict(after)}
 
 
 def _row(one: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from imgcls.errors import DataError
-from imgcls.evaluate.predictions import Predictions
 
 BINS = 15  # of equal width; Guo et al. 2017
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are looked through
@@ -100,6 +99,24 @@ def scaled(logits: NDArray[np.float32], temperature: float) -> Floats:
     return shares
 
 
+@dataclass(frozen=True)
+class Errors:
+    """How far confidence is from the truth."""
+
+    ece: float  # 0..1, expected calibration error
+    mce: float  # 0..1, maximum calibration error
+    brier: float  # 0..2
+    loss: float  # nats an image
+
+
+def errors(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> Errors:
+    """All of them, of probabilities from logits over the temperature."""
+    shares = scaled(logits, temperature)
+    found = reliability(shares, labels)
+    loss = log_loss(logits, labels, temperature)
+    return Errors(found.ece, found.mce, brier(shares, labels), loss)
+
+
 def risk_coverage(shares: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
     """What it costs to answer only when sure: (thresholds, coverage, risk), each (N,).
 
@@ -147,11 +164,3 @@ def conformal(
         empty=float((sizes == 0).mean()),
         single=float((sizes == 1).mean()),
     )
-
-
-def check_apart(held: Predictions, judged: Predictions) -> None:
-    """Raise DataError where something fitted on `held` would be judged by the same images."""
-    if held.split == judged.split:
-        raise DataError(
-            f"What is fitted on {held.split} images cannot be judged by them: choose another split."
-        )

@@ -147,6 +147,11 @@ def learned(run: Run, split: str) -> bool:
     return split == "validation" and run.config.train_on == "train+validation"
 
 
+def fits_on_validation(run: Run, split: str) -> bool:
+    """Whether what is fitted on the run's validation images may be judged by this split."""
+    return split != "validation" and not learned(run, "validation")
+
+
 def _infer(
     run: Run, images: Images, indices: NDArray[np.int64], progress: Progress | None, tta: bool
 ) -> NDArray[np.float32]:

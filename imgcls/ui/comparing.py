@@ -10,7 +10,7 @@ from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import evaluation, widgets
+from imgcls.ui import evaluation, history, widgets
 from imgcls.ui.live import QUIET
 
 SENTENCES = 5  # verdicts in words; the table holds all
@@ -21,7 +21,9 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
     others = {
         other.id: other
         for other in runs.all_runs()
-        if other.id != run.id and _comparable(other, answers.dataset)
+        if other.id != run.id
+        and other.model_path.exists()
+        and history.row(other).dataset == answers.dataset
     }
     if not others:
         st.info(f"No other run on {widgets.escape(answers.dataset)} has a model yet.")
@@ -53,13 +55,6 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
     _curves([run, *(others[name] for name in chosen)], labels)
     _by_class(judged, labels)
     _only(run, others, judged, labels)
-
-
-def _comparable(run: Run, dataset: str) -> bool:
-    try:
-        return run.model_path.exists() and run.config.dataset == dataset
-    except ImgclsError:
-        return False
 
 
 def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) -> None:
@@ -113,10 +108,15 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
+def _known(value: float, form: str) -> str:
+    """Nothing for what is undefined: a class without images."""
+    return "" if np.isnan(value) else format(value, form)
+
+
 def _curves(compared: list[Run], labels: dict[str, str]) -> None:
     with st.expander("How they learned", icon=":material/show_chart:"):
         st.plotly_chart(
-            charts.compare_runs({labels[run.id]: run.events() for run in compared}),
+            charts.compare_runs({labels[run.id]: history.events(run) for run in compared}),
             key="compared_curves", config=QUIET, alt="Validation accuracy over epochs",
         )  # fmt: skip
 
@@ -130,12 +130,12 @@ def _by_class(judged: list[Predictions], labels: dict[str, str]) -> None:
                 "class": [printable(name) for name in base.classes],
                 "images": np.bincount(base.labels, minlength=len(base.classes)),
                 **{
-                    f"{labels[one.run]}, recall": [f"{share:.3f}" for share in row]
+                    f"{labels[one.run]}, recall": [_known(share, ".3f") for share in row]
                     for one, row in zip(judged, shares, strict=True)
                 },
                 **{
                     f"{labels[one.run]} − first, points": [
-                        f"{100 * change:+.1f}" for change in row - shares[0]
+                        _known(100 * change, "+.1f") for change in row - shares[0]
                     ]
                     for one, row in zip(judged[1:], shares[1:], strict=True)
                 },

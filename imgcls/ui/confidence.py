@@ -1,6 +1,5 @@
 """The Evaluate page's section on confidence: is it true, and what can be done with it."""
 
-import numpy as np
 import streamlit as st
 
 from imgcls import charts
@@ -12,13 +11,19 @@ from imgcls.ui import evaluation, widgets
 from imgcls.ui.live import QUIET
 
 COVERAGES = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+ERRORS = {
+    "expected calibration error": "ece",
+    "largest gap in a bin": "mce",
+    "Brier score": "brier",
+    "log loss, nats": "loss",
+}
 NOTICED = 0.005  # a mean confidence this near to the accuracy is called true
 
 
 def confidence(run: Run, answers: Predictions, found: Metrics) -> None:
     """Reliability before and after a temperature, answering only when sure, sets of labels."""
     held = None
-    if answers.split != "validation" and not predictions.learned(run, "validation"):
+    if predictions.fits_on_validation(run, answers.split):
         held = evaluation.predictions_of(run, "validation")
         if held is None:
             return
@@ -41,11 +46,11 @@ def _reliability(
 ) -> None:
     before = calibrate.reliability(plain, answers.labels)
     shown = {"as trained": (before.confidence, before.accuracy, before.counts)}
-    columns = {"as trained": _figures(before, plain, answers)}
+    columns = {"as trained": calibrate.errors(answers.logits, answers.labels, 1.0)}
     if temperature is not None:
         after = calibrate.reliability(shares, answers.labels)
         shown["with temperature"] = (after.confidence, after.accuracy, after.counts)
-        columns["with temperature"] = _figures(after, shares, answers)
+        columns["with temperature"] = calibrate.errors(answers.logits, answers.labels, temperature)
     left, right = st.columns([11, 9], gap="medium")
     with left:
         st.plotly_chart(
@@ -54,9 +59,14 @@ def _reliability(
         )  # fmt: skip
     with right:
         st.markdown(_verdict(float(plain.max(1).mean()), float(answers.correct.mean())))
-        names = list(columns["as trained"])
         st.dataframe(
-            {"figure": names, **{k: [f"{v[n]:.4f}" for n in names] for k, v in columns.items()}},
+            {
+                "figure": list(ERRORS),
+                **{
+                    name: [f"{getattr(found, field):.4f}" for field in ERRORS.values()]
+                    for name, found in columns.items()
+                },
+            },
             hide_index=True,
         )
         if temperature is None:
@@ -69,18 +79,6 @@ def _reliability(
                 f"Logits divided by {temperature:.3f}, which makes the log loss on validation "
                 "least. No answer changes, only how sure it is. Dots: images in a bin."
             )
-
-
-def _figures(
-    found: calibrate.Reliability, shares: calibrate.Floats, answers: Predictions
-) -> dict[str, float]:
-    true = np.maximum(shares[np.arange(len(shares)), answers.labels], np.finfo(float).tiny)
-    return {
-        "expected calibration error": found.ece,
-        "largest gap in a bin": found.mce,
-        "Brier score": calibrate.brier(shares, answers.labels),
-        "log loss, nats": float(-np.log(true).mean()),
-    }
 
 
 def _verdict(sure: float, right: float) -> str:

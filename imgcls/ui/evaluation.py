@@ -1,19 +1,15 @@
 """The Evaluate page's work: get stored predictions, and show them as figures and images."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import wait
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
 from imgcls import charts
-from imgcls.data import spreadsheet
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import intervals, metrics, predictions
+from imgcls.evaluate import metrics, predictions
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
@@ -25,7 +21,6 @@ from imgcls.ui.live import QUIET
 PER_SHEET = 60
 NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
 TOP = 5
-FIGURES = ("precision", "recall", "F1", "AUC")
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "
     "none by these figures; compare runs on validation."
@@ -136,77 +131,6 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             + (f"; {PER_SHEET} shown" if len(rows) > PER_SHEET else "")
         )
         show_images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
-
-
-def classes(run: Run, answers: Predictions, found: Metrics) -> None:
-    """All figures with their intervals, overall and a class; to take along as CSV and LaTeX."""
-    overall, table = _estimates(answers)
-    wide = spreadsheet.to_csv(list(table.columns), table.to_numpy().tolist())
-    with st.container(horizontal=True):
-        for label, data, ending, kind in (
-            ("Classes as CSV", wide, "csv", "text/csv"),
-            ("Classes as LaTeX", _latex(table), "tex", "text/x-tex"),
-        ):
-            st.download_button(
-                label, data, f"{run.id}-{answers.split}.{ending}", kind,
-                icon=":material/download:", on_click="ignore",
-            )  # fmt: skip
-    shown: dict[str, Any] = {"class": [printable(name) for name in table["class"]]}
-    for name in FIGURES:
-        shown[name] = table[name]
-        shown[f"{name}, 95 %"] = _spans(table[f"{name} low"], table[f"{name} high"])
-    share = {
-        name: st.column_config.ProgressColumn(name, format="%.3f", min_value=0.0, max_value=1.0)
-        for name in FIGURES
-    }
-    st.dataframe(
-        {**shown, "support": table["support"]},
-        hide_index=True,
-        column_config=share,
-        height="content" if len(table) < 30 else 900,
-    )
-    st.caption(
-        "Precision: of the images called so, the share that is. Recall: of the images that are so, "
-        "the share called so. F1: their harmonic mean. AUC: the chance that an image of the class "
-        "gets a higher probability of it than one of another. Empty: undefined. Click a column's "
-        "head to sort."
-    )
-    st.markdown("**All images together**")
-    st.dataframe(
-        {
-            "figure": overall["figure"],
-            "value": [f"{value:.4f}" for value in overall["value"]],
-            "95 % interval": _spans(overall["low"], overall["high"]),
-        },
-        hide_index=True,
-        width="content",
-    )
-    st.caption(
-        "Intervals: Wilson's for shares of images, Hanley and McNeil's for AUC, of the mean for "
-        "log loss, and a bootstrap of 1,000 draws for the others."
-    )
-
-
-def _same(answers: Predictions) -> tuple[str, str, bytes]:
-    return answers.run, answers.split, hashlib.blake2b(answers.logits.tobytes()).digest()
-
-
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Predictions: _same})
-def _estimates(answers: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return intervals.estimates(answers)
-
-
-def _latex(table: pd.DataFrame) -> str:
-    columns = ["class", *FIGURES, "support"]
-    text: str = table[columns].to_latex(index=False, float_format="%.3f", escape=True, na_rep="–")
-    return text
-
-
-def _spans(lows: "pd.Series[float]", highs: "pd.Series[float]") -> list[str]:
-    return [
-        "" if np.isnan(low) else f"{low:.3f} – {high:.3f}"
-        for low, high in zip(lows, highs, strict=True)
-    ]
 
 
 def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:

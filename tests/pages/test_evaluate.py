@@ -110,6 +110,18 @@ def test_a_run_alone_has_nothing_to_be_compared_with(app):
     assert "No other run on tiny has a model yet" in said(app)
 
 
+def test_classes_come_with_intervals_and_both_averages(app, run):
+    found = metrics.summary(predictions.load(run, "test"))
+    app = opened(app, "Classes")
+
+    table, overall = (frame.value for frame in app.dataframe)
+    assert table["class"].tolist() == [*found.classes, "macro average", "weighted average"]
+    assert table["recall"].iloc[-1] == pytest.approx(found.weighted.recall)
+    assert table["F1"].iloc[-2] == pytest.approx(found.macro.f1)
+    assert table["recall, 95 %"].iloc[0].count("–") == 1
+    assert "Cohen's kappa" in overall["figure"].tolist()
+
+
 def test_two_runs_are_compared_on_the_same_images(app, run):
     other = untrained_run(now=NOW - timedelta(seconds=1))
     save_model(other, seed=1)
