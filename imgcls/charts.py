@@ -378,15 +378,15 @@ def risk_coverage(
 
 
 def differences(
-    rows: Sequence[tuple[str, float, float, float, bool]], height: int | None = None
+    rows: Sequence[tuple[str, str, float, float, float, bool]], height: int | None = None
 ) -> go.Figure:
-    """Differences from the top down: label, value, low and high in -1..1, and whether it is real.
+    """Differences from the top down: of what, from what, value, low and high in -1..1, if real.
 
     What may be chance is grey; a dashed line stands at none.
     """
-    drawn = figure(height or 38 * len(rows) + 90, showlegend=False)
-    names = [escape(label) for label, *_ in rows]
-    for i, (_, value, low, high, real) in enumerate(rows):
+    drawn = figure(height or 48 * len(rows) + 90, showlegend=False)
+    names = [f"{escape(of)}<br>− {escape(base)}" for of, base, *_ in rows]  # else no room on phones
+    for i, (_, _, value, low, high, real) in enumerate(rows):
         color = PALETTE[0] if real else GREY
         drawn.add_scatter(
             x=[100 * value], y=[i], mode="markers",
@@ -426,7 +426,7 @@ def _epoch_axis(drawn: go.Figure, last: int) -> None:
 
 
 def _axis(metric: str) -> str:
-    return ".0~%" if metric.endswith("accuracy") else ".3~f"
+    return ".1~%" if metric.endswith("accuracy") else ".3~f"
 
 
 def _value(metric: str) -> str:

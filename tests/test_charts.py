@@ -169,3 +169,26 @@ def test_equal_accuracies_do_not_hide_each_other():
     dots = spec(charts.arms([("a", [0.9, 0.9, 0.9], None)]))["data"][0]
 
     assert len(set(zip(dots["x"], dots["y"], strict=True))) == 3
+
+
+def test_differences_are_in_points_and_only_real_ones_stand_out():
+    rows = [("b", "a", 0.01, 0.004, 0.016, True), (EVIL[0], "a", -0.002, -0.009, 0.005, False)]
+
+    figure = spec(charts.differences(rows))
+
+    real, noise = figure["data"]
+    assert (real["x"], noise["x"]) == ([1.0], [-0.2])
+    assert real["error_x"]["array"] == pytest.approx([0.6])
+    assert noise["error_x"]["arrayminus"] == pytest.approx([0.7])
+    assert real["marker"]["color"] != noise["marker"]["color"]
+    assert figure["layout"]["yaxis"]["ticktext"][1] == "&lt;b&gt;bold&lt;/b&gt;<br>− a"
+
+
+def test_a_bin_without_images_has_no_mark():
+    confidence, counts = np.array([np.nan, 0.5, 0.9]), np.array([0, 4, 16])
+
+    line, marks = charts.reliability({"x": (confidence, confidence, counts)}).data
+
+    assert list(line.x) == [0, 1]
+    assert list(marks.x) == [0.5, 0.9]
+    assert list(marks.marker.size) == pytest.approx([15, 25])

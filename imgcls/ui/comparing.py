@@ -77,7 +77,7 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
     st.plotly_chart(
         charts.differences(
             [
-                (f"{labels[p.b]} − {labels[p.a]}", p.difference, p.low, p.high, p.real)
+                (labels[p.b], labels[p.a], p.difference, p.low, p.high, p.real)
                 for p in pairs
             ]
         ),

@@ -39,6 +39,7 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
         name: st.column_config.ProgressColumn(name, format="%.3f", min_value=0.0, max_value=1.0)
         for name in FIGURES
     }
+    share["class"] = st.column_config.TextColumn("class", width=130)
     st.dataframe(
         {**shown, "support": table["support"]},
         hide_index=True,
@@ -48,8 +49,8 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
     st.caption(
         "Precision: of the images called so, the share that is. Recall: of the images that are so, "
         "the share called so. F1: their harmonic mean. AUC: the chance that an image of the class "
-        "gets a higher probability of it than one of another. Empty: undefined. Click a column's "
-        "head to sort."
+        "gets a higher probability of it than one of another. Empty: undefined, or for an "
+        "average told below. Click a column's head to sort."
     )
     st.markdown("**All images together**")
     st.dataframe(

@@ -39,7 +39,11 @@ def order(chosen: TrainConfig) -> Order:
             "Several seeds show how much chance matters. Change one setting, and the settings "
             "above are compared with themselves; the runs wait in line for their device."
         )
-        return _order(chosen)
+        try:
+            return _order(chosen)
+        except ConfigError as error:
+            st.caption(widgets.escape(error))  # here, and beside the button that waits for it
+            raise
 
 
 def _order(chosen: TrainConfig) -> Order:
