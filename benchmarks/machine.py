@@ -3,7 +3,7 @@
 import platform
 import time
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,19 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {
             "imgcls": imgcls.__version__,
-            **{name: version(name) for name in PACKAGES},
+            **{name: number for name in PACKAGES if (number := _version(name))},
         },
         "load": round(psutil.getloadavg()[0], 1),
         "teraflops": {name: matrix_product(name) for name in ("fp32", "bf16")},
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: not everything that is measured needs the app's pages."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def described(facts: dict[str, Any]) -> str:

@@ -404,6 +404,112 @@ def differences(
     return drawn
 
 
+def class_curves(
+    epochs: Sequence[int],
+    shares: NDArray[np.float64],
+    classes: Sequence[str],
+    marked: int | None = None,
+    height: int = 300,
+    y: str = "recall",
+) -> go.Figure:
+    """A line a class over epochs: shares (epochs, classes) in 0..1; one epoch is marked."""
+    drawn = figure(height, y, hovermode="x unified", showlegend=len(classes) <= NUMBERED)
+    colors = class_colors(classes)
+    for i, name in enumerate(classes):
+        drawn.add_scatter(
+            x=list(epochs), y=shares[:, i], name=escape(name), mode="lines+markers",
+            line={"color": colors[name], "width": 1.5}, marker={"size": 4},
+            hovertemplate="%{y:.1%}",
+        )  # fmt: skip
+    if marked is not None:
+        drawn.add_vline(x=marked, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
+    _epoch_axis(drawn, max(epochs, default=1))
+    drawn.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
+    drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.24, "yanchor": "top"})
+    return drawn
+
+
+def image_map(
+    points: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    frame: tuple[float, float, float, float],
+    height: int = 560,
+) -> go.Figure:
+    """Images (N, 2) by true class, mistakes as crosses, in the frame left, right, bottom, top.
+
+    `customdata` is the row of each.
+    """
+    drawn = figure(height, showlegend=len(classes) <= NUMBERED, dragmode="lasso")
+    colors, names = class_colors(classes), [escape(name) for name in classes]
+    for i, name in enumerate(classes):
+        rows = np.flatnonzero(labels == i)
+        wrong = predicted[rows] != i
+        drawn.add_scattergl(
+            x=points[rows, 0], y=points[rows, 1], mode="markers", name=names[i], customdata=rows,
+            marker={
+                "color": colors[name], "size": np.where(wrong, 6, 4), "opacity": 0.7,
+                "symbol": np.where(wrong, "x-thin-open", "circle"),
+            },
+            hovertext=[f"{names[i]} → {names[p]}" for p in predicted[rows]], hoverinfo="text",
+        )  # fmt: skip
+    left, right, bottom, top = frame
+    drawn.update_xaxes(range=[left, right], showticklabels=False)
+    drawn.update_yaxes(range=[bottom, top], showticklabels=False)
+    drawn.update_layout(
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        legend={"x": 0, "xanchor": "left", "y": -0.02, "yanchor": "top"},
+    )
+    return drawn
+
+
+def severity_curves(
+    curves: Mapping[str, Sequence[float]], chance: float, height: int = 420
+) -> go.Figure:
+    """Accuracy 0..1 at severity 0, which is the image as it is, 1, 2, … by corruption."""
+    drawn = figure(height, "accuracy", showlegend=True)
+    for i, (name, shares) in enumerate(curves.items()):
+        drawn.add_scatter(
+            x=list(range(len(shares))), y=list(shares), name=escape(name), mode="lines+markers",
+            line={"color": PALETTE[i % len(PALETTE)], "width": 2}, marker={"size": 6},
+            hovertemplate="%{y:.1%} at severity %{x}",
+        )  # fmt: skip
+    drawn.add_hline(y=chance, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
+    drawn.update_xaxes(title_text="severity", dtick=1)
+    drawn.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
+    return drawn
+
+
+def cartography(
+    variability: NDArray[np.float64],
+    confidence: NDArray[np.float64],
+    forgotten: NDArray[np.int64],
+    titles: Sequence[str],
+    height: int = 520,
+) -> go.Figure:
+    """Images by how a run saw them through its epochs; the redder, the more often forgotten."""
+    drawn = figure(height, "mean confidence in the true class", dragmode="lasso")
+    rows = np.argsort(forgotten, kind="stable")  # the forgotten lie on top
+    drawn.add_scattergl(
+        x=variability[rows], y=confidence[rows], mode="markers", customdata=rows,
+        marker={
+            "size": 5, "opacity": 0.75, "color": forgotten[rows], "cmin": 0,
+            "cmax": max(1, int(forgotten.max(initial=0))),
+            "colorscale": [[0, RIGHT], [0.5, PALETTE[1]], [1, WRONG]],
+            "colorbar": {
+                "title": {"text": "forgotten", "side": "right"}, "thickness": 10,
+                "tickformat": "d", "outlinewidth": 0,
+            },
+        },
+        hovertext=[escape(titles[row]) for row in rows], hoverinfo="text",
+    )  # fmt: skip
+    drawn.update_xaxes(title_text="variability", rangemode="tozero")
+    drawn.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
+    return drawn
+
+
 def number(value: object) -> float:
     """A number to draw; what is none becomes a gap."""
     sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)

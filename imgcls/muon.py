@@ -12,7 +12,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 BETAS = (0.9, 0.95)  # of Adam, for what is not a hidden weight
 SMALLEST = 1e-7  # norm by which weights are divided
-ADAM_SHARE = 1 / 12  # of the learning rate
+ADAM_SHARE = 1 / 24  # of the learning rate
 
 
 class Muon(torch.optim.Optimizer):

@@ -55,7 +55,7 @@ def _recipe(name: str, title: str, expected: str, source: str, **settings: Any) 
 
 _SPEED: dict[str, Any] = {
     "model": "speed_net",
-    "batch_size": 250,
+    "batch_size": 500,
     "optimizer": "muon",
     "peak_lr": 0.12,
     "momentum": 0.6,
@@ -90,11 +90,11 @@ RECIPES: dict[str, Recipe] = {
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
         epochs=8,
-        start_size=24,
-        full_size_from=0.75,
+        start_size=20,
+        full_size_from=0.6,
         hard_share=0.6,
         hard_from=0.5,
-        cutout=6,
+        cutout=4,
     ),
     "speed-max": _recipe(
         "speed-max",

@@ -4,7 +4,11 @@
     events.jsonl         what the worker said; only ever appended to
     checkpoint/          step-<n>.<sha256>.pt, the last two: everything needed to go on exactly
     model.safetensors    the best weights, with what is needed to use them in its metadata
-    predictions/         <split>.npz, stored logits; <split>.tta.npz, of several views an image
+    predictions/         <split>.npz, stored logits; <split>.tta.npz, of several views an image;
+                         <split>.features.npy, what the last layer sees;
+                         epoch-<n>.npy, logits of the validation images after that epoch;
+                         <split>.robustness.npz and <split>.adversarial.npz, how many are right
+                         under corruptions and attacks
     tensorboard/         event files, where the setting asks for them
     log.txt              the worker's output
     lock                 held by the worker: a run is alive while its lock is held
@@ -35,7 +39,7 @@ import imgcls
 from imgcls import config, files
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
-from imgcls.events import Ended, Epoch, Event, Queued, effective, from_line, to_line
+from imgcls.events import Ended, Epoch, Event, Queued, Step, effective, from_line, to_line
 
 ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
 KEPT_CHECKPOINTS = 2
@@ -100,6 +104,23 @@ class Run:
 
     def predictions_path(self, split: str, tta: bool = False) -> Path:
         return self.path / "predictions" / f"{split}{'.tta' if tta else ''}.npz"
+
+    def features_path(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.features.npy"
+
+    def robustness_path(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.robustness.npz"
+
+    def adversarial_path(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.adversarial.npz"
+
+    def answers_path(self, epoch: int) -> Path:
+        return self.path / "predictions" / f"epoch-{epoch:05d}.npy"
+
+    def answered_epochs(self) -> list[int]:
+        """Epochs after which validation answers were kept, ascending."""
+        found = (self.path / "predictions").glob("epoch-*.npy")
+        return sorted(int(path.stem.removeprefix("epoch-")) for path in found)
 
     # --- events ---
 
@@ -234,8 +255,23 @@ class Run:
     def save_predictions(
         self, split: str, write: Callable[[Path], None], tta: bool = False
     ) -> None:
-        (self.path / "predictions").mkdir(exist_ok=True)
-        files.write_atomically(self.predictions_path(split, tta), write)
+        self._save_prediction(self.predictions_path(split, tta), write)
+
+    def save_features(self, split: str, write: Callable[[Path], None]) -> None:
+        self._save_prediction(self.features_path(split), write)
+
+    def save_robustness(self, split: str, write: Callable[[Path], None]) -> None:
+        self._save_prediction(self.robustness_path(split), write)
+
+    def save_adversarial(self, split: str, write: Callable[[Path], None]) -> None:
+        self._save_prediction(self.adversarial_path(split), write)
+
+    def save_answers(self, epoch: int, write: Callable[[Path], None]) -> None:
+        self._save_prediction(self.answers_path(epoch), write)
+
+    def _save_prediction(self, path: Path, write: Callable[[Path], None]) -> None:
+        path.parent.mkdir(exist_ok=True)
+        files.write_atomically(path, write)
 
     def delete(self) -> None:
         """Remove the directory; raises RunError while the run trains."""
@@ -305,7 +341,7 @@ def summary(run: Run) -> dict[str, Any]:
     events = run.events()
     epochs = [e for e in events if isinstance(e, Epoch)]
     accuracies = [e.val_accuracy for e in epochs if e.val_accuracy is not None]
-    seconds = [getattr(e, "seconds", None) for e in events]
+    trained = [e.seconds for e in events if isinstance(e, (Step, Epoch))]
     ended = [e for e in events if isinstance(e, Ended)]
     return {
         "run": run.id,
@@ -316,7 +352,7 @@ def summary(run: Run) -> dict[str, Any]:
         "epochs": epochs[-1].epoch if epochs else 0,
         "of_epochs": run.config.epochs,
         "val_accuracy": max(accuracies, default=None),
-        "seconds": next((s for s in reversed(seconds) if s is not None), 0.0),
+        "seconds": trained[-1] if trained else 0.0,
         "created": run.facts["created"],
         "reason": ended[-1].reason if ended else "",
     }

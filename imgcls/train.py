@@ -26,6 +26,7 @@ from imgcls.team import ALONE, Team
 
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
 PROFILE_SECONDS = 5.0  # between two words on where the time went
+HALF_RANGE = 65504.0  # the largest number of float16
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
@@ -74,6 +75,7 @@ class State:
         self.cuts = 0  # of schedule plateau
         self.losses: Tensor | None = None  # (images,), of each when last seen, for hard_share
         self.hardest = torch.zeros(0, dtype=torch.int64)  # rows that this epoch takes
+        self.answers: Tensor | None = None  # (N, classes) float16, logits of the last validation
         self.clock = doctor.Clock(self.device)  # tells of this sitting alone
 
     _numbers = (
@@ -387,8 +389,10 @@ def _compiled(forward: nn.Module, settings: TrainConfig) -> Any:
 def validate(state: State, split: Split) -> Generator[Validating, None, tuple[float, float]]:
     """Yield progress about once a second; returns mean loss in nats, and accuracy 0..1.
 
-    Raises Diverged where the loss is not finite.
+    `state.answers` are then the logits that it rests on. Raises Diverged where the loss is not
+    finite.
     """
+    answers = []
     sums, since = torch.zeros(2, device=state.device), time.perf_counter()
     model = state.judged.eval()
     side = max(split.side, state.settings.input_size)
@@ -400,6 +404,7 @@ def validate(state: State, split: Split) -> Generator[Validating, None, tuple[fl
             loss = F.cross_entropy(logits, split.labels[rows], reduction="sum")
             correct = (logits.argmax(1) == split.labels[rows]).sum()
             sums += torch.stack((loss, correct.float()))
+            answers.append(logits.clamp(-HALF_RANGE, HALF_RANGE).half())
         if time.perf_counter() - since > REPORT_SECONDS:
             since = time.perf_counter()
             yield Validating(done=min(rows.stop, len(split)), total=len(split))
@@ -409,6 +414,7 @@ def validate(state: State, split: Split) -> Generator[Validating, None, tuple[fl
             f"The validation loss is {loss_sum} at step {state.step}: "
             f"lower the learning rate ({state.settings.peak_lr:g} now) and start again."
         )
+    state.answers = torch.cat(answers)
     return loss_sum / len(split), correct_sum / len(split)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from imgcls import jobs, runs
+from imgcls import answers, jobs, runs
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError, RunError
 from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
@@ -205,6 +205,9 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
         for event in train.fit(state, train_split, validation):
             if isinstance(event, Epoch) and event.best:
                 save_model(event)
+            if isinstance(event, Epoch) and event.val_loss is not None:
+                assert state.answers is not None
+                answers.keep(run, event.epoch, state.answers.cpu().numpy())
             run.append(event)
             if tell is not None:
                 tell(event)

@@ -5,7 +5,17 @@ import streamlit as st
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import metrics, predictions
-from imgcls.ui import comparing, confidence, evaluation, figures, frame, widgets
+from imgcls.ui import (
+    comparing,
+    confidence,
+    evaluation,
+    figures,
+    frame,
+    learning,
+    robust,
+    stored,
+    widgets,
+)
 
 frame.page("pages/evaluate.py")
 frame.header(
@@ -20,6 +30,8 @@ SECTIONS = {
     "Random sheet": evaluation.sheet,
     "Confidence": confidence.confidence,
     "Comparison": comparing.comparison,
+    "How it learned": learning.learning,
+    "Robustness": robust.robust,
 }
 
 
@@ -41,7 +53,7 @@ def judge() -> None:
     with right:
         split = st.segmented_control("Images", splits, default=splits[0], key="evaluate_split")
     split = split or splits[0]
-    answers = evaluation.predictions_of(run, split)
+    answers = stored.predictions_of(run, split)
     if answers is None:
         return
     found = metrics.summary(answers)

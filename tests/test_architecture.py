@@ -15,16 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up: a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors", "files", "config", "events", "card", "data.catalog", "runs", "jobs", "charts",
-    "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine", "team",
-    "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "worker", "evaluate",
-    "predict", "export", "serve", "cli", "ui", "pages",
+    "errors", "files", "config", "events", "card", "data.catalog", "runs", "answers", "jobs",
+    "charts", "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine",
+    "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "worker",
+    "evaluate", "predict", "export", "serve", "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name
 
 WITHOUT_TORCH = (
-    "imgcls.errors", "imgcls.config", "imgcls.events", "imgcls.runs", "imgcls.jobs",
-    "imgcls.charts", "imgcls.recipes", "imgcls.studies", "imgcls.preprocess",
+    "imgcls.errors", "imgcls.config", "imgcls.events", "imgcls.runs", "imgcls.answers",
+    "imgcls.jobs", "imgcls.charts", "imgcls.recipes", "imgcls.studies", "imgcls.preprocess",
     "imgcls.data.catalog", "imgcls.card", "imgcls.cli", "imgcls.doctor",
 )  # fmt: skip
 BRINGS_TORCH = ("torch", "torchvision", "safetensors.torch", "captum")

@@ -180,6 +180,13 @@ def test_a_matrix_product_has_a_rate():
     assert this_machine.matrix_product("fp32", sides=(256,)) > 0
 
 
+def test_a_machine_without_the_app_is_described_all_the_same(monkeypatch):
+    monkeypatch.setattr(this_machine, "PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr(this_machine, "matrix_product", lambda format: 1.0)
+
+    assert set(this_machine.facts()["versions"]) == {"imgcls", "numpy"}
+
+
 def test_filters_whiten_the_patches_of_images():
     images = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
     layer = torch.nn.Conv2d(3, 24, 2, bias=False)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics.pairwise import cosine_similarity
 
 from imgcls import models
 from imgcls.data import catalog, tensors
@@ -191,3 +192,51 @@ def test_reading_predictions_needs_no_torch():
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_features_are_what_the_last_layer_sees():
+    run = untrained_run(model="cnn")
+    predictions.compute(run.id, "test")
+
+    seen, logits = predictions.features(run, "test"), predictions.load(run, "test").logits
+
+    model, _ = models.load(run.model_path)
+    last = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    again = last(torch.from_numpy(np.array(seen, np.float32))).detach().numpy()
+    assert seen.dtype == np.float16
+    assert again == pytest.approx(logits, abs=5e-3)
+
+
+def test_a_layer_as_wide_as_the_picture_gives_no_features():
+    run = untrained_run(model="softmax")
+    predictions.compute(run.id, "test")
+
+    assert predictions.features(run, "test") is None
+
+
+def test_features_of_another_model_are_void():
+    run = untrained_run(model="cnn")
+    predictions.compute(run.id, "test")
+    assert predictions.features(run, "test") is not None
+
+    save_model(run, seed=1)
+
+    assert predictions.features(run, "test") is None
+
+
+def test_the_nearest_are_those_of_scikit_learn():
+    draw = np.random.default_rng(0)
+    many, one = draw.normal(size=(50, 8)).astype(np.float16), draw.normal(size=8).astype(np.float16)
+
+    rows, cosines = predictions.nearest(many, one, 5)
+
+    expected = cosine_similarity(many.astype(np.float64), one[None].astype(np.float64))[:, 0]
+    assert rows.tolist() == np.argsort(-expected)[:5].tolist()
+    assert cosines == pytest.approx(expected[rows], abs=1e-5)
+
+
+def test_what_has_no_direction_is_like_nothing():
+    rows, cosines = predictions.nearest(np.eye(3, dtype=np.float16), np.zeros(3, np.float16), 2)
+
+    assert rows.tolist() == [0, 1]
+    assert cosines.tolist() == [0, 0]

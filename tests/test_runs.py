@@ -7,7 +7,7 @@ import pytest
 from imgcls import events, runs
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
-from imgcls.events import Ended, Epoch, Queued, Resumed, Step
+from imgcls.events import Ended, Epoch, Profile, Queued, Resumed, Step
 from imgcls.runs import State
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -259,3 +259,10 @@ def test_a_summary_tells_best_accuracy_epochs_and_time(run):
     told = runs.summary(run)
 
     assert (told["val_accuracy"], told["epochs"], told["seconds"]) == (0.7, 2, 12.0)
+
+
+def test_a_summary_of_a_run_cut_off_after_a_word_on_its_time_still_tells_seconds(run):
+    run.append(step(12))
+    run.append(Profile(step=12, images=0, seconds={"forward": 1.0}))
+
+    assert runs.summary(run)["seconds"] == 12.0

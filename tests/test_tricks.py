@@ -1,6 +1,7 @@
 """What the speed recipes are made of, each against an independent computation."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from imgcls.data.tensors import Split
 from imgcls.evaluate import views
 from imgcls.events import Epoch, Step
 from imgcls.models import side_by_side
+from imgcls.models.speed import SpeedNet
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -67,6 +69,19 @@ def test_the_second_half_of_the_whitening_filters_is_the_first_negated():
 
     assert torch.equal(model.whiten.weight[12:], -model.whiten.weight[:12])
     assert not model.whiten.weight.requires_grad
+    assert model.whiten.bias.requires_grad
+
+
+def test_weights_saved_before_the_first_layer_had_biases_give_the_same_answers():
+    model = models.build(TrainConfig(model="speed_net"), 3, 32).eval()
+    old = {k: v.clone() for k, v in model.state_dict().items() if k != "whiten.bias"}
+    images = torch.rand(2, 3, 32, 32)
+    wanted = model(images)
+    nn.init.ones_(model.whiten.bias)
+
+    model.load_state_dict(old)
+
+    assert torch.equal(model(images), wanted)
 
 
 # --- augmentation ---
@@ -343,6 +358,22 @@ def test_a_compiled_network_takes_the_same_steps(data, asked, mode, monkeypatch)
     assert modes == [mode]
     assert plain.state_dict()["model"].keys() == compiled.state_dict()["model"].keys()
     assert torch.allclose(flat(plain.model), flat(compiled.model), atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_in_bf16_the_speed_net_has_the_gradient_that_it_has_otherwise():
+    torch.manual_seed(0)
+    model = SpeedNet(4, ((8, 8),)).train()
+    images, labels = torch.randn(16, 3, 20, 20), torch.arange(16) % 4
+    gradients = []
+    for forward in (model, torch.compile(model, dynamic=False)):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(forward(images), labels)
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in optim.learning(model)]))
+
+    assert F.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 def test_gradients_are_clipped_to_a_norm(data):

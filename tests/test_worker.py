@@ -18,6 +18,7 @@ from imgcls import events, jobs, runs
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.errors import RunError
+from imgcls.evaluate import dynamics
 from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
 from imgcls.runs import State
 from imgcls.team import Team
@@ -87,7 +88,8 @@ def steps(run):
 
 
 def outcome(run):
-    """What must not depend on interruptions: last checkpoint, model, and what epochs reported."""
+    """What must not depend on interruptions: last checkpoint, model, what epochs reported, and
+    what they answered."""
     saved = torch.load(run.sound_checkpoints()[0], weights_only=True)
     saved.pop("seconds")
     epochs = [
@@ -96,7 +98,8 @@ def outcome(run):
         if isinstance(e, Epoch)
     ]
     model = {name: value.numpy().tobytes() for name, value in load_file(run.model_path).items()}
-    return plain(saved), epochs, model
+    kept = {epoch: run.answers_path(epoch).read_bytes() for epoch in run.answered_epochs()}
+    return plain(saved), epochs, model, kept
 
 
 def plain(value):
@@ -121,6 +124,17 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes_as_one_left_alone
 
     assert len([e for e in killed.events() if isinstance(e, Resumed)]) == 3
     assert outcome(killed) == outcome(alone)
+
+
+def test_what_a_run_answered_after_each_epoch_is_kept(make, spawn):
+    run = make(epochs=3)
+    assert spawn(run).wait() == 0
+
+    history = dynamics.load(run)
+
+    shares = (history.predicted == history.labels).mean(1)
+    told = {e.epoch: e.val_accuracy for e in run.events() if isinstance(e, Epoch)}
+    assert dict(zip(history.epochs, shares, strict=True)) == pytest.approx(told)
 
 
 def test_a_run_stopped_and_resumed_ends_with_the_same_bytes(make, spawn):

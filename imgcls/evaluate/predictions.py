@@ -1,5 +1,7 @@
 """Stored predictions of a run: computed once, read ever after, and void when anything changed.
 
+With the logits goes what the last layer sees of each image, by which images are alike to the model.
+
 `load` needs no torch, so a page may call it; `compute` imports torch and takes its time.
 """
 
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,12 @@ from imgcls.data.catalog import Dataset, Images
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.runs import Run
 
-FORMAT = 1  # of the file; raised when what is stored changes its meaning
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+FORMAT = 2  # of the files; raised when what is stored changes its meaning
+MOST_FEATURES = 2048  # a wider last layer sees little more than pixels, and fills a disk
 BATCH_PIXELS = 2**17  # images a batch times their pixels: 128 images of 32×32
 
 Progress = Callable[[float, float, str], object]  # images done, images in all, what is done
@@ -78,9 +86,9 @@ def load(run: Run, split: str, tta: bool = False) -> Predictions | None:
         dataset = catalog.load(run.config.dataset)
         path = run.predictions_path(split, tta)
         with open(path, "rb") as binary, np.load(binary, allow_pickle=False) as file:
-            facts = json.loads(str(file["facts"]))
+            told = json.loads(str(file["facts"]))
             stored = {name: file[name] for name in ("logits", "labels", "indices")}
-        if facts != _facts(run, dataset):
+        if told != facts(run):
             return None
     except (ImgclsError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -93,18 +101,12 @@ def compute(run_id: str, split: str, progress: Progress | None = None, tta: bool
     Raises RunError where the run has no model, DataError where its data set is gone, changed or
     without such a split, ModelError where the model does not fit or answers NaN.
     """
-    _check_split(split)
     run = runs.get(run_id)
-    of_model, dataset = card.read(run.model_path), catalog.load(run.config.dataset)
-    _check_fit(run, of_model, dataset)
+    images, labels, indices = judged_images(run, split)
     # Taken before the weights are read: a model replaced in between leaves predictions that
     # `load` takes for stale, never for those of another model.
-    facts = config.dumps(_facts(run, dataset))
-    share, seed = run.config.validation_share, run.config.split_seed
-    images, labels, indices = catalog.select(dataset.name, split, share, seed)
-    if not len(indices):
-        raise DataError(f"{dataset.name} has no {split} images to judge {run.id} by.")
-    logits = _infer(run, images, indices, progress, tta)
+    told = config.dumps(facts(run))
+    logits, features = _infer(run, images, indices, progress, tta)
     if not np.isfinite(logits).all():
         wrong = int((~np.isfinite(logits)).any(1).sum())
         raise ModelError(
@@ -114,12 +116,97 @@ def compute(run_id: str, split: str, progress: Progress | None = None, tta: bool
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:  # np.savez would add .npz to a path
-            np.savez(file, logits=logits, labels=labels[indices], indices=indices, facts=facts)
+            np.savez(file, logits=logits, labels=labels[indices], indices=indices, facts=told)
+
+    def write_features(path: Path) -> None:
+        assert features is not None
+        with open(path, "wb") as file:
+            np.save(file, features)
 
     try:
+        if features is not None:  # first: they count only beside logits of the same model
+            run.save_features(split, write_features)
         run.save_predictions(split, write, tta)
     except FileNotFoundError:
         raise RunError(f"Run {run.id} was deleted while it was evaluated.") from None
+
+
+def features(run: Run, split: str) -> NDArray[np.float16] | None:
+    """(N, width) of what the last layer sees of each image, mapped from disk, rows as in `load`.
+
+    None where no predictions are stored, or the network has no such layer, or one too wide.
+    """
+    found = load(run, split)
+    try:
+        stored: NDArray[np.float16] = np.load(run.features_path(split), mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return stored if found is not None and len(stored) == len(found.labels) else None
+
+
+def nearest(
+    features: NDArray[np.float16], to: NDArray[np.float16], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows of (N, width) features whose direction is most like that of (width,), and the cosines.
+
+    Nearest first. What has no direction, all zeros, is like nothing: 0.
+    """
+    many, one = np.asarray(features, np.float32), np.asarray(to, np.float32)
+    lengths = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
+    cosines = np.divide(many @ one, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    rows = np.argsort(-cosines, kind="stable")[:count]
+    return rows.astype(np.int64), cosines[rows].astype(np.float64)
+
+
+def judged_images(run: Run, split: str) -> tuple[Images, NDArray[np.int64], NDArray[np.int64]]:
+    """Images, labels, and the rows of both to judge a run by; raises what `compute` does."""
+    _check_split(split)
+    of_model, dataset = card.read(run.model_path), catalog.load(run.config.dataset)
+    _check_fit(run, of_model, dataset)
+    share, seed = run.config.validation_share, run.config.split_seed
+    images, labels, indices = catalog.select(dataset.name, split, share, seed)
+    if not len(indices):
+        raise DataError(f"{dataset.name} has no {split} images to judge {run.id} by.")
+    return images, labels, indices
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A run's model on the device that answers quickest."""
+
+    model: "nn.Module"  # in evaluation mode
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: "torch.device"
+    batch_size: int
+
+    def answer(self, images: "Tensor") -> "Tensor":
+        """(N, H, W, 3) uint8 on the device to (N, classes) float32 logits, in batches."""
+        import torch
+
+        from imgcls.data.tensors import normalize
+
+        parts = images.split(self.batch_size)
+        return torch.cat([self.model(normalize(p, self.mean, self.std)).float() for p in parts])
+
+    def of_pixels(self, pixels: "Tensor") -> "Tensor":
+        """(N, 3, H, W) floats in 0..1 to (N, classes) float32 logits; gradients flow through."""
+        mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        logits: Tensor = self.model((pixels - mean) / std).float()
+        return logits
+
+
+def judge(run: Run) -> Judge:
+    """Load a run's model; raises ModelError where its file is missing or damaged."""
+    import torch
+
+    from imgcls import machine, models
+
+    device = machine.device("auto")
+    model, of_model = models.load(run.model_path)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    side = max(of_model.size, of_model.architecture.get("input_size", 0))
+    return Judge(model, of_model.mean, of_model.std, device, max(1, BATCH_PIXELS // side**2))
 
 
 def pictures(run: Run, split: str, rows: NDArray[np.int64]) -> Images:
@@ -154,32 +241,40 @@ def fits_on_validation(run: Run, split: str) -> bool:
 
 def _infer(
     run: Run, images: Images, indices: NDArray[np.int64], progress: Progress | None, tta: bool
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float16] | None]:
+    """Logits, and features where there are some and each image is seen once."""
     import torch
 
-    from imgcls import machine, models
     from imgcls.data.tensors import normalize
     from imgcls.evaluate import views
 
-    device = machine.device("auto")
-    model, of_model = models.load(run.model_path)
-    model = model.to(device).to(memory_format=torch.channels_last)
-    side = max(of_model.size, of_model.architecture.get("input_size", 0))
-    batch_size = max(1, BATCH_PIXELS // side**2)
-    logits = np.empty((len(indices), len(of_model.classes)), np.float32)
+    asked, logits, features = judge(run), [], []
+    last = [layer for layer in asked.model.modules() if isinstance(layer, torch.nn.Linear)][-1:]
+    if last and last[0].in_features <= MOST_FEATURES and not tta:
+        last[0].register_forward_pre_hook(
+            lambda _, inputs: features.append(inputs[0].half().cpu().numpy())
+        )
     with torch.inference_mode():
-        for start in range(0, len(indices), batch_size):
-            block = torch.from_numpy(images[indices[start : start + batch_size]]).to(device)
-            inputs = normalize(block, of_model.mean, of_model.std)
-            answer = views.answer(model, inputs, run.config) if tta else model(inputs)
-            logits[start : start + len(block)] = answer.float().cpu().numpy()
+        for start in range(0, len(indices), asked.batch_size):
+            rows = indices[start : start + asked.batch_size]
+            block = torch.from_numpy(images[rows]).to(asked.device)
+            if tta:
+                inputs = normalize(block, asked.mean, asked.std)
+                answer = views.answer(asked.model, inputs, run.config).float()
+            else:
+                answer = asked.answer(block)
+            logits.append(answer.cpu().numpy())
             if progress:
                 progress(start + len(block), len(indices), "images judged")
-    return logits
+    return np.concatenate(logits), np.concatenate(features) if features else None
 
 
-def _facts(run: Run, dataset: Dataset) -> dict[str, object]:
-    """What the stored logits are true of; they are void as soon as one of these differs."""
+def facts(run: Run) -> dict[str, object]:
+    """What stored answers are true of; they are void as soon as one of these differs.
+
+    Raises RunError where the run has no model, DataError where its data set is gone.
+    """
+    dataset = catalog.load(run.config.dataset)
     try:
         status = run.model_path.stat()
     except FileNotFoundError:

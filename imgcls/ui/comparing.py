@@ -10,7 +10,7 @@ from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import evaluation, history, widgets
+from imgcls.ui import evaluation, history, stored, widgets
 from imgcls.ui.live import QUIET
 
 SENTENCES = 5  # verdicts in words; the table holds all
@@ -41,7 +41,7 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
         return
     judged = [answers]
     for name in chosen:
-        other = evaluation.predictions_of(others[name], answers.split)
+        other = stored.predictions_of(others[name], answers.split)
         if other is None:
             return
         judged.append(other)

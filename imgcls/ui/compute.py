@@ -1,8 +1,9 @@
 """Heavy or risky work for the pages, in child processes: this process never imports torch.
 
-One child a kind of work: `model` predicts and evaluates, `data` decodes what visitors upload. A
-child has a memory limit, every call a time limit; a child that breaks either is replaced, and the
-page gets one sentence. Not a ProcessPoolExecutor: that cannot end one overdue task, and under
+One child a kind of work: `model` predicts and evaluates, `long` does what takes minutes, so that
+nobody who wants an answer waits for it, and `data` decodes what visitors upload. A child has a
+memory limit, every call a time limit; a child that breaks either is replaced, and the page gets one
+sentence. Not a ProcessPoolExecutor: that cannot end one overdue task, and under
 Streamlit its children would run the router script again.
 """
 
@@ -29,8 +30,9 @@ from imgcls import jobs
 from imgcls.config import TrainConfig
 from imgcls.errors import ImgclsError
 
-Kind = Literal["model", "data"]
-MEMORY: dict[Kind, int] = {"model": 12 << 30, "data": 4 << 30}  # bytes of address space
+Kind = Literal["model", "long", "data"]
+# Bytes of address space.
+MEMORY: dict[Kind, int] = {"model": 12 << 30, "long": 12 << 30, "data": 4 << 30}
 _THREADS = str(min(os.cpu_count() or 1, 8))
 
 
@@ -40,6 +42,7 @@ class Job:
 
     future: Future[Any]
     progress: tuple[float, float, str] = (0.0, 1.0, "")  # done, total, text
+    cancelled: bool = False
 
     def result(self) -> Any:
         """What the function returned; raises ImgclsError as `call` does."""
@@ -77,6 +80,12 @@ class Worker:
                     os.killpg(self._process.pid, signal.SIGKILL)  # and what it started
                 self._process.wait()
             self._process = self._connection = None
+
+    def cancel(self, job: Job) -> None:
+        """Take work out of the line, or end the child that is at it."""
+        job.cancelled = True
+        if not job.future.cancel() and not job.future.done():
+            self.end()
 
     def close(self) -> None:
         """End the child and take no more work."""
@@ -131,6 +140,8 @@ class Worker:
                 return _outcome(kind, value, self._kind)
         except (EOFError, OSError):
             self.end()
+            if job.cancelled:
+                raise ImgclsError("Cancelled; nothing was stored.") from None
             raise ImgclsError(
                 "The worker process died, probably out of memory: try a smaller file or fewer "
                 "images."
@@ -168,6 +179,11 @@ def submit(
     `report(done, total, text="")`.
     """
     return _worker(worker).submit(function, args, timeout, progress)
+
+
+def cancel(job: Job, worker: Kind) -> None:
+    """End a job that this kind of worker was given; its result says that it was cancelled."""
+    _worker(worker).cancel(job)
 
 
 def watch(job: Job, text: str) -> None:

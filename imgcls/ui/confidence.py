@@ -7,7 +7,7 @@ from imgcls.evaluate import calibrate, metrics, predictions
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.runs import Run
-from imgcls.ui import evaluation, widgets
+from imgcls.ui import stored, widgets
 from imgcls.ui.live import QUIET
 
 COVERAGES = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -24,7 +24,7 @@ def confidence(run: Run, answers: Predictions, found: Metrics) -> None:
     """Reliability before and after a temperature, answering only when sure, sets of labels."""
     held = None
     if predictions.fits_on_validation(run, answers.split):
-        held = evaluation.predictions_of(run, "validation")
+        held = stored.predictions_of(run, "validation")
         if held is None:
             return
     plain = calibrate.scaled(answers.logits, 1.0)

@@ -1,7 +1,6 @@
-"""The Evaluate page's work: get stored predictions, and show them as figures and images."""
+"""The Evaluate page's first sections: stored predictions as figures and images."""
 
 from collections.abc import Sequence
-from concurrent.futures import wait
 
 import numpy as np
 import streamlit as st
@@ -14,50 +13,16 @@ from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import compute, frame, pictures, widgets
+from imgcls.ui import frame, one_image, widgets
 from imgcls.ui.gallery import TILE, Tile, gallery
 from imgcls.ui.live import QUIET
 
 PER_SHEET = 60
 NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
-TOP = 5
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "
     "none by these figures; compare runs on validation."
 )
-
-
-def predictions_of(run: Run, split: str) -> Predictions | None:
-    """Stored predictions, else None while they are being made, with a bar, or cannot be."""
-    found = predictions.load(run, split)
-    key = (run.id, split)
-    kept = st.session_state.get("evaluate_job")
-    if found is not None:
-        if kept is not None and kept[0] == key:
-            del st.session_state["evaluate_job"]
-        return found
-    if kept is None or kept[0] != key:
-        job = compute.submit(
-            predictions.compute, run.id, split, worker="model", progress=True, timeout=1800
-        )
-        kept = st.session_state["evaluate_job"] = (key, job)
-    job = kept[1]
-    wait([job.future], timeout=1.0)
-    if not job.future.done():
-        compute.watch(job, f"Asking the model about every {split} image")
-        return None
-    try:
-        job.result()
-        found = predictions.load(run, split)
-        if found is None:
-            raise ImgclsError("The run or its data set changed meanwhile.")
-    except ImgclsError as error:
-        st.error(widgets.escape(error), icon=":material/error:")
-        if st.button("Try again", icon=":material/refresh:"):
-            del st.session_state["evaluate_job"]
-            st.rerun()
-        return None
-    return found
 
 
 def headline(found: Metrics) -> None:
@@ -164,7 +129,7 @@ def show_images(
         return
     tiles = []
     for row in rows:
-        true, called = _called(answers, int(row))
+        true, called = one_image.called(answers, int(row))
         sure = f"{answers.confidence[row]:.1%}"
         lines: Sequence[str] = (sure,)
         if with_names:
@@ -178,36 +143,7 @@ def show_images(
         tile=NAMED if with_names else TILE,
     )
     if picked is not None:
-        _large(images[picked], answers, int(rows[picked]))
-
-
-def _called(answers: Predictions, row: int) -> tuple[str, str]:
-    true, called = answers.labels[row], answers.predicted[row]
-    return printable(answers.classes[true]), printable(answers.classes[called])
-
-
-@st.dialog("One image")
-def _large(image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
-    true, called = _called(answers, row)
-    st.markdown(
-        f"Image {answers.indices[row]} of {answers.split}: truly **{widgets.escape(true)}**, "
-        f"called **{widgets.escape(called)}**"
-    )
-    st.image(
-        pictures.png(pictures.enlarged(image, 256)), output_format="PNG", width="content",
-        alt=f"{true}, called {called}",
-    )  # fmt: skip
-    shares = answers.probabilities[row]
-    order = np.argsort(-shares, kind="stable")[:TOP]
-    st.plotly_chart(
-        charts.probability_bars(
-            [(answers.classes[i], float(shares[i])) for i in order],
-            charts.class_colors(answers.classes),
-        ),
-        key="one_bars",
-        alt="Its likeliest classes",
-        config=QUIET,
-    )
+        one_image.show(run, images[picked], answers, int(rows[picked]))
 
 
 def _worst(confusion: NDArray[np.int64]) -> tuple[int, int]:

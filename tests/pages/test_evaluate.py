@@ -3,8 +3,10 @@
 import json
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
+from imgcls import answers
 from imgcls.data import catalog
 from imgcls.evaluate import calibrate, compare, metrics, predictions
 from tests.making import NOW, save_model, untrained_run
@@ -17,6 +19,8 @@ SECTIONS = [
     "Random sheet",
     "Confidence",
     "Comparison",
+    "How it learned",
+    "Robustness",
 ]
 
 
@@ -191,6 +195,57 @@ def test_training_images_come_with_a_warning(app):
 
     assert not app.exception
     assert "learned from these images" in said(app)
+
+
+def kept(run, epochs=3):
+    """Answers to the six validation images: after epoch n, n + 1 of them are right."""
+    _, labels, held = catalog.select("tiny", "validation", 0.1, 0)
+    right = np.eye(3, dtype=np.float16)[labels[held]]
+    for epoch in range(1, epochs + 1):
+        logits = right.copy()
+        logits[epoch + 1 :] = np.roll(right[epoch + 1 :], 1, axis=1)
+        answers.keep(run, epoch, logits)
+
+
+def test_a_run_of_which_no_answers_were_kept_says_so(app):
+    app = opened(app, "How it learned")
+
+    assert "Nothing was kept of this run's answers" in said(app)
+
+
+def test_the_time_machine_goes_back_to_an_epoch(app, run):
+    kept(run)
+    app = opened(app, "How it learned")
+    assert "66.67% called right after epoch 3" in said(app)
+
+    app.select_slider(f"epoch {run.id}").set_value(1).run()
+
+    assert not app.exception
+    assert "33.33% called right after epoch 1" in said(app)
+    matrix = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][-1]
+    right = sum(count for true, called, count in matrix["customdata"] if true == called)
+    assert right == 2
+
+
+def test_the_hardest_images_are_shown_until_others_are_chosen(app, run):
+    kept(run)
+    app = opened(app, "How it learned")
+
+    app.segmented_control("learning_part").set_value("Easy, ambiguous, hard").run()
+
+    assert not app.exception
+    assert "The hardest" in said(app)
+    assert "6 images, as called after epoch 3" in said(app)
+
+
+def test_one_kept_epoch_has_no_slider_and_no_dynamics(app, run):
+    kept(run, epochs=1)
+    app = opened(app, "How it learned")
+    assert not app.select_slider
+
+    app.segmented_control("learning_part").set_value("Easy, ambiguous, hard").run()
+
+    assert "One epoch tells nothing of change" in said(app)
 
 
 def test_an_unknown_run_gets_a_notice_and_the_newest_instead(run):

@@ -1,0 +1,172 @@
+"""One image, large: what the model says of it, where it looks, and what it takes it for."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from imgcls import charts
+from imgcls.data.catalog import Images
+from imgcls.errors import ImgclsError
+from imgcls.evaluate import predictions, saliency
+from imgcls.evaluate.predictions import Predictions
+from imgcls.preprocess import printable
+from imgcls.runs import Run
+from imgcls.ui import compute, pictures, stored, widgets
+from imgcls.ui.gallery import Tile, gallery
+from imgcls.ui.live import QUIET
+
+TOP = 5  # classes shown
+ALIKE = 12  # training images shown
+SIDE = 160  # CSS pixels of a picture with a heat map over it
+STRENGTH = 0.85  # of the colour where a pixel matters most
+PARTS = ("Answer", "Where it looks", "It looks like these")
+
+
+@st.dialog("One image", width="large")
+def show(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
+    """A dialog about one of a run's judged images, (H, W, 3)."""
+    true, said = called(answers, row)
+    st.markdown(
+        f"Image {answers.indices[row]} of {answers.split}: truly **{widgets.escape(true)}**, "
+        f"called **{widgets.escape(said)}**, {answers.confidence[row]:.1%} sure"
+    )
+    part = st.segmented_control(
+        "Part", PARTS, default=PARTS[0], key="one_part", label_visibility="collapsed"
+    )
+    try:
+        if part == PARTS[1]:
+            _where(run, image, answers, row)
+        elif part == PARTS[2]:
+            _alike(run, answers, row)
+        else:
+            _answer(run, image, answers, row)
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+
+
+def called(answers: Predictions, row: int) -> tuple[str, str]:
+    """What an image is, and what it is called, fit to be shown."""
+    true, said = answers.labels[row], answers.predicted[row]
+    return printable(answers.classes[true]), printable(answers.classes[said])
+
+
+def _likeliest(answers: Predictions, row: int) -> NDArray[np.int64]:
+    order: NDArray[np.int64] = np.argsort(-answers.probabilities[row], kind="stable")[:TOP]
+    return order
+
+
+def _answer(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
+    true, said = called(answers, row)
+    left, right = st.columns([2, 3], vertical_alignment="center")
+    with left:
+        st.image(
+            pictures.png(pictures.enlarged(image, 256)), output_format="PNG", width="content",
+            alt=f"{true}, called {said}",
+        )  # fmt: skip
+    shares, order = answers.probabilities[row], _likeliest(answers, row)
+    with right:
+        st.plotly_chart(
+            charts.probability_bars(
+                [(answers.classes[i], float(shares[i])) for i in order],
+                charts.class_colors(answers.classes),
+            ),
+            key="one_bars", alt="Its likeliest classes", config=QUIET,
+        )  # fmt: skip
+    if answers.split == "validation":
+        _through_training(run, answers, row, order)
+
+
+def _through_training(run: Run, answers: Predictions, row: int, order: NDArray[np.int64]) -> None:
+    """What the run thought of a validation image after each epoch, where that was kept."""
+    history = stored.history_of(run)
+    if history is None or len(history.epochs) < 2:
+        return
+    st.markdown("**Through training**")
+    st.plotly_chart(
+        charts.class_curves(
+            history.epochs, history.probabilities(row)[:, order],
+            [printable(answers.classes[i]) for i in order], height=260, y="probability",
+        ),
+        key="one_curves", alt="Probabilities of its likeliest classes over epochs", config=QUIET,
+    )  # fmt: skip
+
+
+def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
+    order = [int(i) for i in _likeliest(answers, row)]
+    if (true := int(answers.labels[row])) not in order:
+        order.append(true)
+    target = st.selectbox(
+        "What speaks for", order, key="one_target",
+        format_func=lambda i: printable(answers.classes[i]),
+    )  # fmt: skip
+    with st.spinner("Asking the model where it looks"):
+        found = compute.call(saliency.maps, run.id, image, int(target))
+    shown = np.stack([image, *(_over(image, heat) for heat in found.values())])
+    names = ["the picture", *found]
+    gallery(
+        np.stack([pictures.enlarged(one, SIDE) for one in shown]),
+        [Tile(name, (name,)) for name in names],
+        key=f"where {run.id} {answers.split} {row} {target}", tile=SIDE, clickable=False,
+    )  # fmt: skip
+    if saliency.GRAD_CAM not in found:
+        st.caption("This network has no convolution, so there is no Grad-CAM.")
+    st.caption(
+        "Orange speaks for the class, blue against it. Three methods that share no assumption: "
+        "believe what they agree on."
+    )
+
+
+def _over(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A grey (H, W, 3) picture, coloured where (H, W) heat in -1..1 is strong."""
+    grey = image.mean(2, keepdims=True).repeat(3, 2)
+    colors = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in _COLORS]
+    color = np.where(heat[..., None] > 0, colors[0], colors[1])
+    strength = STRENGTH * np.abs(heat[..., None])
+    mixed: NDArray[np.uint8] = (grey * (1 - strength) + color * strength).round().astype(np.uint8)
+    return mixed
+
+
+_COLORS = (charts.WRONG, charts.RIGHT)
+
+
+def _alike(run: Run, answers: Predictions, row: int) -> None:
+    learned = predictions.load(run, "train")
+    if learned is None or predictions.load(run, answers.split) is None:
+        st.caption("The model has to look at the images that it learned from once; it is stored.")
+        if not st.button("Look at the training images", icon=":material/play_arrow:"):
+            return
+        with st.spinner("Asking the model about every training image"):
+            compute.call(predictions.compute, run.id, "train", timeout=1800.0)
+        learned = predictions.load(run, "train")
+    of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
+    if learned is None or of_train is None or of_split is None:
+        st.info(
+            "This network's last layer sees something like the pixels themselves: there are no "
+            "features to compare by."
+        )
+        return
+    same = answers.split == "train"  # then the nearest of all is the image itself
+    rows, cosines = predictions.nearest(of_train, of_split[row], ALIKE + same)
+    if same:
+        others = rows != row
+        rows, cosines = rows[others][:ALIKE], cosines[others][:ALIKE]
+    _alike_images(run, learned, rows, cosines, int(answers.predicted[row]))
+
+
+def _alike_images(
+    run: Run, learned: Predictions, rows: NDArray[np.int64], cosines: Any, said: int
+) -> None:
+    name = printable(learned.classes[said])
+    agree = int((learned.labels[rows] == said).sum())
+    st.caption(
+        f"The training images most alike to the model: {agree} of {len(rows)} are labelled "
+        f"{widgets.escape(name)}. Below each its label and the cosine of the features."
+    )
+    tiles = []
+    for row, cosine in zip(rows, cosines, strict=True):
+        label = printable(learned.classes[learned.labels[row]])
+        tiles.append(Tile(f"{label}, {cosine:.3f}", (label, f"{cosine:.3f}")))
+    images: Images = predictions.pictures(run, "train", rows)
+    gallery(images, tiles, key=f"alike {run.id} {rows.tolist()}", tile=96, clickable=False)

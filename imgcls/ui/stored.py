@@ -1,0 +1,57 @@
+"""What is stored of a run's answers, for the pages: got, or made first where it is not there."""
+
+from concurrent.futures import wait
+
+import streamlit as st
+
+from imgcls.errors import ImgclsError
+from imgcls.evaluate import dynamics, predictions
+from imgcls.evaluate.dynamics import History
+from imgcls.evaluate.predictions import Predictions
+from imgcls.runs import Run
+from imgcls.ui import compute, widgets
+
+
+def predictions_of(run: Run, split: str) -> Predictions | None:
+    """Stored predictions, else None while they are being made, with a bar, or cannot be."""
+    found = predictions.load(run, split)
+    key = (run.id, split)
+    kept = st.session_state.get("evaluate_job")
+    if found is not None:
+        if kept is not None and kept[0] == key:
+            del st.session_state["evaluate_job"]
+        return found
+    if kept is None or kept[0] != key:
+        job = compute.submit(
+            predictions.compute, run.id, split, worker="model", progress=True, timeout=1800
+        )
+        kept = st.session_state["evaluate_job"] = (key, job)
+    job = kept[1]
+    wait([job.future], timeout=1.0)
+    if not job.future.done():
+        compute.watch(job, f"Asking the model about every {split} image")
+        return None
+    try:
+        job.result()
+        found = predictions.load(run, split)
+        if found is None:
+            raise ImgclsError("The run or its data set changed meanwhile.")
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+        if st.button("Try again", icon=":material/refresh:"):
+            del st.session_state["evaluate_job"]
+            st.rerun()
+        return None
+    return found
+
+
+def history_of(run: Run) -> History | None:
+    """What training kept of the answers to validation images; None where nothing was."""
+    epochs = run.answered_epochs()
+    changed = run.answers_path(epochs[-1]).stat().st_mtime_ns if epochs else 0
+    return _history(str(run.path), tuple(epochs), changed, run)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _history(path: str, epochs: tuple[int, ...], changed: int, _run: Run) -> History | None:
+    return dynamics.load(_run)

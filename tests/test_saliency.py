@@ -1,0 +1,53 @@
+"""Where a model looks, against models of which it is known."""
+
+import numpy as np
+import pytest
+
+from imgcls import models
+from imgcls.evaluate import saliency
+from tests.making import untrained_run
+
+pytestmark = pytest.mark.usefixtures("tiny_dataset")
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def test_a_linear_model_looks_where_its_weights_times_the_picture_are_large():
+    run = untrained_run(model="softmax")
+    image = picture()
+
+    found = saliency.maps(run.id, image, 1)
+
+    model, card = models.load(run.model_path)
+    weights = next(p for p in model.parameters() if p.ndim == 2)[1].detach().numpy()
+    values = (image / 255 - np.array(card.mean)) / np.array(card.std)
+    expected = (weights.reshape(3, 32, 32) * values.transpose(2, 0, 1)).sum(0)
+    assert set(found) == {saliency.GRADIENTS, saliency.OCCLUSION}  # no convolution, no Grad-CAM
+    assert found[saliency.GRADIENTS] == pytest.approx(expected / np.abs(expected).max(), abs=1e-3)
+    # What a blanked square takes away is the sum of what stands there.
+    assert np.corrcoef(found[saliency.OCCLUSION].ravel(), expected.ravel())[0, 1] > 0.1
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18", "mobilenet_v3_small"])
+def test_each_method_gives_a_map_of_the_picture_and_changes_no_answer(model):
+    run = untrained_run(model=model)
+    image = picture()
+
+    first, second = (saliency.maps(run.id, image, 0) for _ in range(2))
+
+    assert set(first) == {saliency.GRAD_CAM, saliency.GRADIENTS, saliency.OCCLUSION}
+    for name, values in first.items():
+        assert values.shape == (32, 32)
+        assert np.abs(values).max() == pytest.approx(1, abs=1e-5) or not values.any()
+        assert np.array_equal(values, second[name])
+    assert first[saliency.GRAD_CAM].min() >= 0
+
+
+def test_another_class_is_seen_elsewhere():
+    run = untrained_run(model="cnn")
+
+    first, second = (saliency.maps(run.id, picture(), target) for target in (0, 1))
+
+    assert not np.allclose(first[saliency.GRADIENTS], second[saliency.GRADIENTS])
