@@ -444,39 +444,44 @@ def image_map(
     drawn = figure(height, showlegend=len(classes) <= NUMBERED, dragmode="lasso")
     colors, names = class_colors(classes), [escape(name) for name in classes]
     for i, name in enumerate(classes):
-        rows = np.flatnonzero(labels == i)
-        wrong = predicted[rows] != i
-        drawn.add_scattergl(
-            x=points[rows, 0], y=points[rows, 1], mode="markers", name=names[i], customdata=rows,
-            marker={
-                "color": colors[name], "size": np.where(wrong, 6, 4), "opacity": 0.7,
-                "symbol": np.where(wrong, "x-thin-open", "circle"),
-            },
-            hovertext=[f"{names[i]} → {names[p]}" for p in predicted[rows]], hoverinfo="text",
-        )  # fmt: skip
+        for well, symbol, size in ((True, "circle", 4), (False, "x-thin-open", 6)):
+            rows = np.flatnonzero((labels == i) & ((predicted == i) == well))
+            drawn.add_scattergl(
+                x=points[rows, 0], y=points[rows, 1], mode="markers", customdata=rows,
+                name=names[i], legendgroup=name, showlegend=well,
+                marker={"color": colors[name], "size": size, "opacity": 0.7, "symbol": symbol},
+                hovertext=[f"{names[i]} → {names[p]}" for p in predicted[rows]],
+                hoverinfo="text",
+            )  # fmt: skip
     left, right, bottom, top = frame
-    drawn.update_xaxes(range=[left, right], showticklabels=False)
-    drawn.update_yaxes(range=[bottom, top], showticklabels=False)
+    drawn.update_xaxes(range=[left, right], showticklabels=False, showgrid=False)
+    drawn.update_yaxes(range=[bottom, top], showticklabels=False, showgrid=False)
     drawn.update_layout(
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={"x": 0, "xanchor": "left", "y": -0.02, "yanchor": "top"},
-    )
+        legend={
+            "x": 0, "xanchor": "left", "y": -0.02, "yanchor": "top", "itemsizing": "constant",
+        },
+    )  # fmt: skip
     return drawn
 
 
-def severity_curves(
-    curves: Mapping[str, Sequence[float]], chance: float, height: int = 420
+def strength_curves(
+    strengths: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    chance: float,
+    x: str,
+    height: int = 420,
 ) -> go.Figure:
-    """Accuracy 0..1 at severity 0, which is the image as it is, 1, 2, … by corruption."""
+    """Accuracy 0..1 over how strongly images are changed, a line a change; `x` names the axis."""
     drawn = figure(height, "accuracy", showlegend=True)
     for i, (name, shares) in enumerate(curves.items()):
         drawn.add_scatter(
-            x=list(range(len(shares))), y=list(shares), name=escape(name), mode="lines+markers",
+            x=list(strengths), y=list(shares), name=escape(name), mode="lines+markers",
             line={"color": PALETTE[i % len(PALETTE)], "width": 2}, marker={"size": 6},
-            hovertemplate="%{y:.1%} at severity %{x}",
+            hovertemplate="%{y:.1%}",
         )  # fmt: skip
     drawn.add_hline(y=chance, line={"color": GREY, "width": 1, "dash": "dash"}, layer="below")
-    drawn.update_xaxes(title_text="severity", dtick=1)
+    drawn.update_xaxes(title_text=x, tickvals=list(strengths))
     drawn.update_yaxes(tickformat=".0%", range=[0, 1.02])
     drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
     return drawn
@@ -491,16 +496,17 @@ def cartography(
 ) -> go.Figure:
     """Images by how a run saw them through its epochs; the redder, the more often forgotten."""
     drawn = figure(height, "mean confidence in the true class", dragmode="lasso")
+    most = max(1, int(forgotten.max(initial=0)))
     rows = np.argsort(forgotten, kind="stable")  # the forgotten lie on top
     drawn.add_scattergl(
         x=variability[rows], y=confidence[rows], mode="markers", customdata=rows,
         marker={
             "size": 5, "opacity": 0.75, "color": forgotten[rows], "cmin": 0,
-            "cmax": max(1, int(forgotten.max(initial=0))),
+            "cmax": most,
             "colorscale": [[0, RIGHT], [0.5, PALETTE[1]], [1, WRONG]],
             "colorbar": {
                 "title": {"text": "forgotten", "side": "right"}, "thickness": 10,
-                "tickformat": "d", "outlinewidth": 0,
+                "dtick": -(-most // 6), "outlinewidth": 0,
             },
         },
         hovertext=[escape(titles[row]) for row in rows], hoverinfo="text",

@@ -115,6 +115,7 @@ class Worker:
                     [sys.executable, "-m", module, str(theirs.fileno()), str(limit)],
                     cwd=Path(__file__).resolve().parents[2],
                     env={
+                        **jobs.ENVIRONMENT,  # it often computes beside a training
                         "OMP_NUM_THREADS": _THREADS,
                         "OPENBLAS_NUM_THREADS": _THREADS,
                         **os.environ,

@@ -1,12 +1,16 @@
 """The Evaluate page's section on robustness: what is left when images get worse."""
 
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
 import numpy as np
 import streamlit as st
 from scipy.special import softmax
 
 from imgcls import charts
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import predictions, robustness
+from imgcls.evaluate import adversarial, predictions, robustness
+from imgcls.evaluate.adversarial import Attacked
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.robustness import LEVELS, SEVERITIES, Robustness
@@ -21,52 +25,65 @@ HOURS = 6 * 3600.0  # seconds after which a measurement is ended
 
 
 def robust(run: Run, answers: Predictions, found: Metrics) -> None:
-    """Accuracy under corruptions of all images, and one image under one of them."""
+    """Accuracy under corruptions and under attack, and one image under one corruption."""
+    st.markdown("**Worse pictures**")
+    passes = 1 + len(SEVERITIES) * LEVELS
     measured = robustness.load(run, answers.split)
-    if measured is None:
-        _measure(run, answers)
+    if measured is not None:
+        _corruptions(answers, measured)
     else:
-        _curves(answers, measured)
+        _measure(
+            run, answers, robustness.compute, "Measure robustness",
+            "Noise, blur, JPEG, brightness, contrast, rotation, translation and pixelation at "
+            f"{LEVELS} severities: the model answers {passes} times for each of "
+            f"{len(answers.labels):,} images.",
+        )  # fmt: skip
     _one(run, answers)
+    st.markdown("**The worst pictures**")
+    attacked = adversarial.load(run, answers.split)
+    if attacked is not None:
+        _attacks(answers, attacked)
+    else:
+        count = min(adversarial.IMAGES, len(answers.labels))
+        _measure(
+            run, answers, adversarial.compute, "Attack the model",
+            "Each pixel is moved a little, so as to do the most harm: FGSM in one step, PGD in "
+            f"{adversarial.STEPS}, on {count:,} images drawn at random.",
+        )  # fmt: skip
 
 
-def _measure(run: Run, answers: Predictions) -> None:
-    """Offer the measurement, or show how far it is."""
-    key = f"robustness {run.id} {answers.split}"
+def _measure(
+    run: Run, answers: Predictions, compute_it: Callable[..., None], label: str, text: str
+) -> None:
+    """Offer a measurement, or show how far it is."""
+    key = f"{label} {run.id} {answers.split}"
     job = st.session_state.get(key)
     if job is None:
-        passes = 1 + len(SEVERITIES) * LEVELS
-        st.markdown(
-            f"Noise, blur, JPEG, brightness, contrast, rotation, translation and pixelation at "
-            f"{LEVELS} severities: the model answers {passes} times for each of "
-            f"{len(answers.labels):,} images. It takes minutes, goes on while you look elsewhere, "
-            "and is stored."
-        )
-        if st.button("Measure robustness", type="primary", icon=":material/bolt:"):
+        st.markdown(f"{text} It takes minutes, goes on while you look elsewhere, and is stored.")
+        if st.button(label, type="primary", icon=":material/bolt:"):
             st.session_state[key] = compute.submit(
-                robustness.compute, run.id, answers.split,
-                worker="long", progress=True, timeout=HOURS,
-            )  # fmt: skip
+                compute_it, run.id, answers.split, worker="long", progress=True, timeout=HOURS
+            )
             st.rerun()
         return
     if not job.future.done():
-        compute.watch(job, f"Judging {answers.split} images under corruptions")
-        if st.button("Cancel", icon=":material/close:"):
+        compute.watch(job, label)
+        if st.button("Cancel", icon=":material/close:", key=f"cancel {key}"):
             compute.cancel(job, "long")
             st.rerun()
         return
     del st.session_state[key]
     try:
         job.result()
-    except ImgclsError as error:
-        st.error(widgets.escape(error), icon=":material/error:")
-        if st.button("Try again", icon=":material/refresh:"):
+    except (ImgclsError, CancelledError) as error:
+        st.error(widgets.escape(error) or "Cancelled.", icon=":material/error:")
+        if st.button("Try again", icon=":material/refresh:", key=f"again {key}"):
             st.rerun()
         return
     st.rerun()
 
 
-def _curves(answers: Predictions, measured: Robustness) -> None:
+def _corruptions(answers: Predictions, measured: Robustness) -> None:
     left, middle, right = st.columns(3)
     left.metric("Accuracy", f"{measured.clean:.2%}", help="On the images as they are.")
     middle.metric(
@@ -81,7 +98,9 @@ def _curves(answers: Predictions, measured: Robustness) -> None:
         for name, shares in zip(SEVERITIES, measured.accuracy.tolist(), strict=True)
     }
     st.plotly_chart(
-        charts.severity_curves(curves, 1 / len(answers.classes)),
+        charts.strength_curves(
+            range(LEVELS + 1), curves, 1 / len(answers.classes), "severity"
+        ),
         key="severities", config=QUIET, alt="Accuracy over severity, a line a corruption",
     )  # fmt: skip
     st.caption(
@@ -93,10 +112,8 @@ def _curves(answers: Predictions, measured: Robustness) -> None:
             {
                 "corruption": list(SEVERITIES),
                 **{
-                    f"severity {level + 1}": [
-                        f"{share:.1%}" for share in measured.accuracy[:, level]
-                    ]
-                    for level in range(LEVELS)
+                    f"severity {level}": [f"{share:.1%}" for share in shares]
+                    for level, shares in enumerate(measured.accuracy.T, start=1)
                 },
                 "mean": [f"{share:.1%}" for share in measured.accuracy.mean(1)],
             },
@@ -104,10 +121,29 @@ def _curves(answers: Predictions, measured: Robustness) -> None:
         )
 
 
+def _attacks(answers: Predictions, attacked: Attacked) -> None:
+    curves = {
+        name: [attacked.clean, *shares]
+        for name, shares in zip(adversarial.ATTACKS, attacked.accuracy.tolist(), strict=True)
+    }
+    st.plotly_chart(
+        charts.strength_curves(
+            [0, *adversarial.EPSILONS], curves, 1 / len(answers.classes),
+            "largest change of a channel, of 255", height=340,
+        ),
+        key="attacks", config=QUIET, alt="Accuracy over the largest change allowed, by attack",
+    )  # fmt: skip
+    st.caption(
+        f"{attacked.n:,} {answers.split} images. Whoever attacks knows the model's weights; nobody "
+        "may draw from this that it withstands other attacks. FGSM: Goodfellow and others 2014; "
+        f"PGD of {adversarial.STEPS} steps: Madry and others 2017."
+    )
+
+
 @st.fragment
 def _one(run: Run, answers: Predictions) -> None:
     """One image at every severity, and what the model says of it."""
-    st.markdown("**One image, worse and worse**")
+    st.caption("One image, worse and worse")
     left, right = st.columns(2)
     with left:
         name = st.selectbox("Corruption", list(SEVERITIES), key="corruption") or "noise"
