@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,15 @@ def evaluate(
     run: show.RunName,
     split: Split = "test",
     tta: Tta = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also under corruptions and attack: minutes.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a report to hand over.")
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Another run, for the report.")
+    ] = None,
     json: show.Json = False,
 ) -> None:
     """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
@@ -36,6 +46,10 @@ def evaluate(
 
     found = show.find_run(run)
     stored = _answers(found, split, tta)
+    if robustness:
+        _measure_robustness(found, split)
+    if report:
+        _report(found, split, report, against or [])
     judged, caution = metrics.summary(stored), predictions.caution(found, split)
     if not json:
         _print(judged, caution)
@@ -60,9 +74,50 @@ def evaluate(
             "overall": overall.to_dict("records"),
             "class_intervals": by_class.to_dict("records"),
             "calibration": _calibration(found, stored, tta),
+            **_robustness(found, split),
             "caution": caution,
         }
     )
+
+
+def _measure_robustness(run: "Run", split: str) -> None:
+    from imgcls.evaluate import adversarial, robustness
+
+    if robustness.load(run, split) is None:
+        with show.counting("under corruptions") as tell:
+            robustness.compute(run.id, split, tell)
+    if adversarial.load(run, split) is None:
+        with show.counting("under attack") as tell:
+            adversarial.compute(run.id, split, tell)
+
+
+def _robustness(run: "Run", split: str) -> dict[str, Any]:
+    """What is stored of it; nothing where it was not measured."""
+    from imgcls.evaluate import adversarial, robustness
+
+    told: dict[str, Any] = {}
+    if (worse := robustness.load(run, split)) is not None:
+        kinds = zip(robustness.SEVERITIES, worse.accuracy.tolist(), strict=True)
+        told["robustness"] = {"n": worse.n, "clean": worse.clean, "mean": worse.mean} | dict(kinds)
+    if (attacked := adversarial.load(run, split)) is not None:
+        attacks = zip(adversarial.ATTACKS, attacked.accuracy.tolist(), strict=True)
+        sizes = list(adversarial.EPSILONS)
+        told["adversarial"] = {"n": attacked.n, "clean": attacked.clean, "epsilons": sizes}
+        told["adversarial"] |= dict(attacks)
+    return told
+
+
+def _report(run: "Run", split: str, path: Path, against: list[str]) -> None:
+    from imgcls.evaluate import predictions, report
+
+    others = [show.find_run(name) for name in against]
+    for other in others:
+        _answers(other, split, tta=False)
+    _answers(run, split, tta=False)
+    if predictions.fits_on_validation(run, split):
+        _answers(run, "validation", tta=False)
+    report.write(run, split, path, others, datetime.now())
+    show.note(f"Report written to {path}")
 
 
 def compare(

@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
+from imgcls.evaluate.predictions import Predictions
 from imgcls.runs import Run
 
 Floats = NDArray[np.float64]
@@ -57,14 +58,27 @@ def load(run: Run) -> History | None:
             return None
         share, seed = run.config.validation_share, run.config.split_seed
         _, labels, indices = catalog.select(dataset.name, "validation", share, seed)
-        answers = [np.load(run.answers_path(epoch), allow_pickle=False) for epoch in epochs]
-        logits = np.stack(answers)
+        kept = [np.load(run.answers_path(epoch), allow_pickle=False) for epoch in epochs]
+        logits = np.stack(kept)
     except (ImgclsError, OSError, ValueError, EOFError):
         return None
     if logits.shape[1:] != (len(indices), len(dataset.classes)):
         return None
     return History(
         run.id, dataset.name, dataset.classes, tuple(epochs), logits, labels[indices], indices
+    )
+
+
+def answers(history: History, at: int) -> Predictions:
+    """The answers after one of its epochs, by position, as those of a finished run are stored."""
+    return Predictions(
+        history.run,
+        history.dataset,
+        "validation",
+        history.classes,
+        history.logits[at].astype(np.float32),
+        history.labels,
+        history.indices,
     )
 
 

@@ -100,6 +100,19 @@ def report_table(metrics: Metrics) -> pd.DataFrame:
     )
 
 
+def confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[tuple[int, int, int, float]]:
+    """The largest cells off the diagonal: true, predicted, images, share of the true class."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong.ravel(), kind="stable")[:limit]
+    pairs = ((*divmod(int(cell), len(wrong)),) for cell in order)
+    return [
+        (true, called, int(wrong[true, called]), int(wrong[true, called]) / confusion[true].sum())
+        for true, called in pairs
+        if wrong[true, called]
+    ]
+
+
 def confident_mistakes(predictions: Predictions, limit: int) -> Rows:
     """At most `limit` rows that are wrong, the most confident first."""
     wrong = np.flatnonzero(~predictions.correct)

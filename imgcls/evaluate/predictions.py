@@ -95,6 +95,14 @@ def load(run: Run, split: str, tta: bool = False) -> Predictions | None:
     return Predictions(run.id, dataset.name, split, dataset.classes, **stored, tta=tta)
 
 
+def stored(run: Run, split: str) -> Predictions:
+    """As `load`, but raises RunError where there are none."""
+    found = load(run, split)
+    if found is None:
+        raise RunError(f"Nothing is stored of what {run.id} says of {split} images: evaluate it.")
+    return found
+
+
 def compute(run_id: str, split: str, progress: Progress | None = None, tta: bool = False) -> None:
     """Run a run's model over a split and store what it answers, with `tta` averaged over views.
 

@@ -122,22 +122,9 @@ def _show(run: Run, history: History, at: int, rows: Rows, key: str) -> None:
     st.caption(f"{len(rows):,} images, as called after epoch {history.epochs[at]}{more}")
     evaluation.show_images(
         run,
-        _answers(history, at),
+        dynamics.answers(history, at),
         rows[: evaluation.PER_SHEET],
         f"{key} {at} {hash(rows.tobytes())}",
-    )
-
-
-def _answers(history: History, at: int) -> Predictions:
-    """The answers after one of its epochs, as those of a finished run are kept."""
-    return Predictions(
-        history.run,
-        history.dataset,
-        "validation",
-        history.classes,
-        history.logits[at].astype(np.float32),
-        history.labels,
-        history.indices,
     )
 
 

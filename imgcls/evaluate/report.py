@@ -1,0 +1,298 @@
+"""A report on a run to hand over: one HTML file that needs nothing else, also offline.
+
+What is stored is shown; what was never measured says so, and how to measure it. Needs no torch.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+import imgcls
+from imgcls import charts, files, studies
+from imgcls.data import catalog
+from imgcls.data.catalog import Images
+from imgcls.evaluate import (
+    adversarial,
+    calibrate,
+    compare,
+    dynamics,
+    intervals,
+    metrics,
+    predictions,
+    robustness,
+)
+from imgcls.evaluate.predictions import Predictions
+from imgcls.preprocess import printable
+from imgcls.recipes import RECIPES
+from imgcls.runs import Run
+
+SHOWN = 48  # images of a sheet
+PAIRS = 12  # of classes, the most confused
+WIDTH = 860  # pixels of a figure
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b2226; max-width: 960px; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.4rem; font-size: 1.25rem; }
+p.muted, figcaption, td.muted { color: #5b656b; } p.caution { background: #fff4d6; padding: .6rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }
+th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e3e7e9; }
+pre { background: #f2f5f6; padding: .8rem; overflow-x: auto; }
+.sheet { display: flex; flex-wrap: wrap; gap: 8px; } .sheet figure { margin: 0; width: 92px; }
+.sheet img { width: 64px; height: 64px; image-rendering: pixelated; display: block; }
+.sheet figcaption { font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; }
+.figure { overflow-x: auto; }
+"""
+
+
+def write(run: Run, split: str, path: Path, others: Sequence[Run], now: datetime) -> None:
+    """Write the report on a run, held against others, to an .html file, whole or not at all.
+
+    All must have stored predictions on the split. Raises ImgclsError where they have none, or where
+    the others answered for other images.
+    """
+    html = page(run, split, others, now)
+
+    def put(draft: Path) -> None:
+        draft.write_text(html, encoding="utf-8")
+
+    files.write_atomically(path, put)
+
+
+def page(run: Run, split: str, others: Sequence[Run], now: datetime) -> str:
+    """The report as one HTML text."""
+    answers = predictions.stored(run, split)
+    judged = [answers, *(predictions.stored(other, split) for other in others)]
+    parts = [
+        _head(run, answers, now),
+        _figures(answers),
+        _mistakes(run, answers),
+        _confidence(run, answers),
+        _comparison(judged),
+        _learning(run),
+        _robustness(run, split),
+        _origin(run, split),
+    ]
+    title = escape(f"{run.id} on {answers.dataset}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _head(run: Run, answers: Predictions, now: datetime) -> str:
+    found, caution = metrics.summary(answers), predictions.caution(run, answers.split)
+    said = (
+        f"{found.accuracy:.2%} of {found.n:,} {answers.split} images are called right "
+        f"(95 % interval {found.accuracy_low:.2%} to {found.accuracy_high:.2%})."
+    )
+    return (
+        f"<h1>{escape(run.config.recipe)} on {escape(answers.dataset)}</h1>"
+        f'<p class="muted">Run {escape(run.id)}, judged by imgcls {imgcls.__version__}, '
+        f"{now:%d %B %Y}</p><p><strong>{said}</strong></p>"
+        + (f'<p class="caution">{escape(caution)}</p>' if caution else "")
+    )
+
+
+def _figures(answers: Predictions) -> str:
+    overall, by_class = intervals.estimates(answers)
+    rows = [
+        (name, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
+        for name, value, low, high in overall.itertuples(index=False)
+    ]
+    columns = ("precision", "recall", "F1", "AUC")
+    classes = [
+        (
+            printable(row["class"]),
+            *(f"{row[c]:.3f} ({row[f'{c} low']:.3f} to {row[f'{c} high']:.3f})" for c in columns),
+            f"{row['support']:,}",
+        )
+        for _, row in by_class.iterrows()
+    ]
+    return (
+        "<h2>How good, and how sure</h2>"
+        + _table(("figure", "value", "95 % interval"), rows)
+        + _table(("class", *(f"{c}, 95 %" for c in columns), "images"), classes)
+    )
+
+
+def _mistakes(run: Run, answers: Predictions) -> str:
+    found = metrics.summary(answers)
+    names = [printable(name) for name in found.classes]
+    pairs = [
+        (names[true], names[called], f"{count:,}", f"{share:.1%}")
+        for true, called, count, share in metrics.confused_pairs(found.confusion, PAIRS)
+    ]
+    rows = metrics.confident_mistakes(answers, SHOWN)
+    return (
+        "<h2>Where it fails</h2>"
+        + _plot(charts.confusion(found.confusion, names, shares=False))
+        + _table(("true", "called", "images", "of that class"), pairs)
+        + "<h3>Its most confident mistakes</h3>"
+        + _sheet(run, answers, rows)
+    )
+
+
+def _confidence(run: Run, answers: Predictions) -> str:
+    plain = calibrate.scaled(answers.logits, 1.0)
+    before = calibrate.reliability(plain, answers.labels)
+    shown = {"as trained": (before.confidence, before.accuracy, before.counts)}
+    columns = {"as trained": calibrate.errors(answers.logits, answers.labels, 1.0)}
+    held = predictions.load(run, "validation")
+    note = "No temperature: that needs stored validation answers that nothing was learned from."
+    if held is not None and predictions.fits_on_validation(run, answers.split):
+        temperature = calibrate.temperature(held.logits, held.labels)
+        shares = calibrate.scaled(answers.logits, temperature)
+        after = calibrate.reliability(shares, answers.labels)
+        shown["with temperature"] = (after.confidence, after.accuracy, after.counts)
+        columns["with temperature"] = calibrate.errors(answers.logits, answers.labels, temperature)
+        note = f"Temperature {temperature:.3f}, fitted on validation."
+        plain = shares
+    fields = {
+        "expected calibration error": "ece",
+        "largest gap in a bin": "mce",
+        "Brier score": "brier",
+        "log loss, nats": "loss",
+    }
+    rows = [
+        (name, *(f"{getattr(one, field):.4f}" for one in columns.values()))
+        for name, field in fields.items()
+    ]
+    _, coverage, risk = calibrate.risk_coverage(plain, answers.labels)
+    return (
+        "<h2>Is its confidence true</h2>"
+        + _plot(charts.reliability(shown))
+        + _table(("figure", *columns), rows)
+        + f'<p class="muted">{note} Below: wrong answers if it answers only when sure.</p>'
+        + _plot(charts.risk_coverage(coverage, risk, None))
+    )
+
+
+def _comparison(judged: Sequence[Predictions]) -> str:
+    if len(judged) < 2:
+        return ""
+    pairs = compare.pairs(judged)
+    rows = [
+        (
+            pair.b,
+            pair.a,
+            f"{100 * pair.difference:+.2f} ({100 * pair.low:+.2f} to {100 * pair.high:+.2f})",
+            f"{pair.p:.4g}",
+            f"{pair.p_holm:.4g}",
+            pair.verdict,
+        )
+        for pair in pairs
+    ]
+    columns = ("B", "A", "B − A in points, 95 %", "p", "p, corrected", "verdict")
+    note = "Exact McNemar test; p corrected for the number of pairs (Holm)."
+    return f"<h2>Against other runs</h2>{_table(columns, rows)}<p class='muted'>{note}</p>"
+
+
+def _learning(run: Run) -> str:
+    html = "<h2>How it learned</h2>" + _plot(charts.epoch_curves(run.events()))
+    history = dynamics.load(run)
+    if history is None or len(history.epochs) < 2:
+        return html + "<p class='muted'>Fewer than two epochs' answers were kept of this run.</p>"
+    names = [printable(name) for name in history.classes]
+    shares = dynamics.recalls(dynamics.confusions(history))
+    seen = dynamics.cartography(history)
+    titles = [names[label] for label in history.labels]
+    hardest = np.argsort(seen.confidence, kind="stable")[:SHOWN]
+    return (
+        html
+        + _plot(charts.class_curves(history.epochs, shares, names))
+        + _plot(charts.cartography(seen.variability, seen.confidence, seen.forgotten, titles))
+        + "<h3>The validation images that were hardest to believe</h3>"
+        + _sheet(run, dynamics.answers(history, -1), hardest)
+    )
+
+
+def _robustness(run: Run, split: str) -> str:
+    html = "<h2>How robust</h2>"
+    chance = 1 / len(catalog.load(run.config.dataset).classes)
+    worse, attacked = robustness.load(run, split), adversarial.load(run, split)
+    if worse is not None:
+        kinds = zip(robustness.SEVERITIES, worse.accuracy.tolist(), strict=True)
+        curves = {name: [worse.clean, *shares] for name, shares in kinds}
+        levels = range(robustness.LEVELS + 1)
+        html += f"<p>Mean corruption accuracy <strong>{worse.mean:.2%}</strong>.</p>"
+        html += _plot(charts.strength_curves(levels, curves, chance, "severity"))
+    if attacked is not None:
+        kinds = zip(adversarial.ATTACKS, attacked.accuracy.tolist(), strict=True)
+        curves = {name: [attacked.clean, *shares] for name, shares in kinds}
+        sizes, x = [0.0, *adversarial.EPSILONS], "largest change of a channel, of 255"
+        html += f"<p>Under attack, {attacked.n:,} images.</p>"
+        html += _plot(charts.strength_curves(sizes, curves, chance, x))
+    if worse is None or attacked is None:
+        command = f"python -m imgcls evaluate {run.id} --split {split} --robustness"
+        html += (
+            f"<p class='muted'>Not all was measured. Measure it with: <code>{command}</code></p>"
+        )
+    return html
+
+
+def _origin(run: Run, split: str) -> str:
+    facts = run.facts
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    told = [
+        ("data fingerprint", facts["fingerprint"]),
+        ("trained", facts["created"]),
+        ("versions", versions),
+        ("code", facts.get("commit") or "not from a clone"),
+    ]
+    commands = [studies.command(run.config)] if run.config.recipe in RECIPES else []
+    commands.append(f"python -m imgcls evaluate {run.id} --split {split} --report report.html")
+    settings = json.dumps(run.config.to_dict(), indent=1, ensure_ascii=False)
+    return (
+        f"<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"
+        f"<pre>{escape(chr(10).join(commands))}</pre><h3>Settings</h3><pre>{escape(settings)}</pre>"
+    )
+
+
+def _table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _plot(figure: go.Figure) -> str:
+    figure.update_layout(width=min(figure.layout.width or WIDTH, WIDTH))
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False}
+    )
+    return f'<div class="figure">{html}</div>'
+
+
+def _sheet(run: Run, answers: Predictions, rows: NDArray[np.int64]) -> str:
+    images = predictions.pictures(run, answers.split, rows)
+    tiles = []
+    for uri, row in zip(_uris(images), rows, strict=True):
+        true = printable(answers.classes[answers.labels[row]])
+        called = printable(answers.classes[answers.predicted[row]])
+        mark = "✓" if answers.correct[row] else "✗"
+        said = escape(f"{true} {mark} {called} {answers.confidence[row]:.0%}")
+        tiles.append(
+            f'<figure><img src="{uri}" alt="{said}"><figcaption>{said}</figcaption></figure>'
+        )
+    return f'<div class="sheet">{"".join(tiles)}</div>' if tiles else "<p>None.</p>"
+
+
+def _uris(images: Images) -> Iterator[str]:
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        yield f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
