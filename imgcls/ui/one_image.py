@@ -135,13 +135,13 @@ def _alike(run: Run, answers: Predictions, row: int) -> None:
     learned = predictions.load(run, "train")
     if learned is None or predictions.load(run, answers.split) is None:
         st.caption("The model has to look at the images that it learned from once; it is stored.")
-        if not st.button("Look at the training images", icon=":material/play_arrow:"):
-            return
-        with st.spinner("Asking the model about every training image"):
-            compute.call(predictions.compute, run.id, "train", timeout=1800.0)
-        learned = predictions.load(run, "train")
+        if st.button("Look at the training images", icon=":material/play_arrow:"):
+            with st.spinner("Asking the model about every training image"):
+                compute.call(predictions.compute, run.id, "train", timeout=1800.0)
+            st.rerun(scope="fragment")
+        return
     of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
-    if learned is None or of_train is None or of_split is None:
+    if of_train is None or of_split is None:
         st.info(
             "This network's last layer sees something like the pixels themselves: there are no "
             "features to compare by."

@@ -92,7 +92,7 @@ def _corruptions(answers: Predictions, measured: Robustness) -> None:
     )  # fmt: skip
     lost = measured.clean - measured.accuracy.mean(1)
     worst = list(SEVERITIES)[int(lost.argmax())]
-    right.metric("Hurts most", worst, f"−{100 * lost.max():.1f} points", delta_color="off")
+    right.metric("Hurts most", worst, f"-{100 * lost.max():.1f} points", delta_color="off")
     curves = {
         name: [measured.clean, *shares]
         for name, shares in zip(SEVERITIES, measured.accuracy.tolist(), strict=True)
