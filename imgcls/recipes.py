@@ -85,8 +85,8 @@ RECIPES: dict[str, Recipe] = {
     "speed": _recipe(
         "speed",
         "Speed: whitening, Muon, small batches, growing images",
-        "89.2 %, 90.5 % with test-time augmentation, after 10 minutes on one CPU core with AMX in a "
-        "slow hour (three seeds); 0.18 PFLOP.",
+        "89.2 %, 90.5 % with test-time augmentation, after 10 minutes on one CPU core with AMX in "
+        "a slow hour (three seeds); 0.18 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
         **_SPEED,
         epochs=8,
