@@ -1,0 +1,72 @@
+"""A run judged like a skeptic: a cell of its matrix, its past, another run, and its report."""
+
+import re
+import subprocess
+import sys
+
+from playwright.sync_api import expect
+
+from imgcls import runs
+from imgcls.data import builtin
+from tests.browser.conftest import ROOT
+from tests.browser.test_journey import IDLE, PATIENCE, go, no_exception
+
+SECTION = ".st-key-evaluate_section"
+
+
+def imgcls(*arguments):
+    subprocess.run([sys.executable, "-m", "imgcls", *arguments], cwd=ROOT, check=True)
+
+
+def section(page, name):
+    page.locator(SECTION).get_by_text(name, exact=True).click()
+    page.wait_for_selector(IDLE, timeout=PATIENCE)
+
+
+def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_path):
+    monkeypatch.setenv("IMGCLS_HOME", str(app.home))  # the test works on the same disk
+    builtin.fetch("digits")
+    for seed in ("0", "1"):
+        imgcls(
+            "train", "--recipe", "tutorial-net", "--dataset", "digits", "--seed", seed,
+            "--epochs", "3", "--set", "threads=1",
+        )  # fmt: skip
+    other, run = sorted(one.id for one in runs.all_runs())
+    go(page, app, f"evaluate?run={run}")
+    expect(page.get_by_text("95 % interval").first).to_be_visible(timeout=PATIENCE)
+
+    # A click on the matrix opens the images of that cell: the first on the diagonal.
+    matrix = page.locator(".st-key-confusion .nsewdrag").first
+    box = matrix.bounding_box()
+    matrix.click(position={"x": box["width"] / 20, "y": box["height"] / 20})
+    expect(page.get_by_text(re.compile(r"^0 → 0"))).to_be_visible(timeout=PATIENCE)
+
+    # The time machine goes back an epoch.
+    section(page, "How it learned")
+    expect(page.get_by_text("called right after epoch 3")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("slider").press("ArrowLeft")
+    expect(page.get_by_text("called right after epoch 2")).to_be_visible(timeout=PATIENCE)
+    page.get_by_text("Easy, ambiguous, hard", exact=True).click()
+    expect(page.get_by_text("The hardest")).to_be_visible(timeout=PATIENCE)
+
+    # Another run is held against it.
+    section(page, "Comparison")
+    page.get_by_label("Compare with").click()
+    page.get_by_role("option").first.click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text(re.compile("within noise|real difference")).first).to_be_visible(
+        timeout=PATIENCE
+    )
+    no_exception(page)
+
+    # The report opens where nothing else can be reached.
+    report = tmp_path / "report.html"
+    imgcls("evaluate", run, "--report", str(report), "--against", other)
+    page.context.set_offline(True)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    expect(page.locator(".js-plotly-plot")).not_to_have_count(0)
+    assert page.locator(".js-plotly-plot svg.main-svg").count() >= 6
+    expect(page.get_by_text("Against other runs")).to_be_visible()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
