@@ -12,6 +12,7 @@ from imgcls.ui import (
     figures,
     frame,
     learning,
+    reporting,
     robust,
     stored,
     widgets,
@@ -67,6 +68,7 @@ def judge() -> None:
         "Section", names, default=names[0], key="evaluate_section", label_visibility="collapsed"
     )
     SECTIONS[section or names[0]](run, answers, found)
+    reporting.reporting(run, split)
 
 
 try:

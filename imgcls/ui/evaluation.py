@@ -18,6 +18,7 @@ from imgcls.ui.gallery import TILE, Tile, gallery
 from imgcls.ui.live import QUIET
 
 PER_SHEET = 60
+PAIRS = 15  # of classes listed as most confused
 NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "
@@ -78,6 +79,7 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             config=QUIET,
         )
         st.caption("Click a cell for its images. Each scale has its own maximum: right, mistakes.")
+        _pairs(found, names)
     with right:
         a, b = st.columns(2)
         everything = range(len(names))
@@ -96,6 +98,23 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             + (f"; {PER_SHEET} shown" if len(rows) > PER_SHEET else "")
         )
         show_images(run, answers, rows[:PER_SHEET], "cell", with_names=False)
+
+
+def _pairs(found: Metrics, names: list[str]) -> None:
+    """The classes most often taken for each other, as a list."""
+    pairs = metrics.confused_pairs(found.confusion, PAIRS)
+    if not pairs:
+        return
+    with st.expander("The pairs most confused", icon=":material/swap_horiz:"):
+        st.dataframe(
+            {
+                "true": [names[true] for true, *_ in pairs],
+                "called": [names[called] for _, called, *_ in pairs],
+                "images": [count for *_, count, _ in pairs],
+                "of that class": [f"{share:.1%}" for *_, share in pairs],
+            },
+            hide_index=True,
+        )
 
 
 def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:

@@ -136,8 +136,8 @@ def _alike(run: Run, answers: Predictions, row: int) -> None:
     if learned is None or predictions.load(run, answers.split) is None:
         st.caption("The model has to look at the images that it learned from once; it is stored.")
         if st.button("Look at the training images", icon=":material/play_arrow:"):
-            with st.spinner("Asking the model about every training image"):
-                compute.call(predictions.compute, run.id, "train", timeout=1800.0)
+            stored.made(run, answers.split)
+            stored.made(run, "train")
             st.rerun(scope="fragment")
         return
     of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))

@@ -45,6 +45,13 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
     return found
 
 
+def made(run: Run, split: str) -> None:
+    """Wait until a run's predictions are stored; raises ImgclsError where they cannot be."""
+    if predictions.load(run, split) is None:
+        with st.spinner(f"Asking the model about every {split} image"):
+            compute.call(predictions.compute, run.id, split, timeout=1800.0)
+
+
 def history_of(run: Run) -> History | None:
     """What training kept of the answers to validation images; None where nothing was."""
     epochs = run.answered_epochs()

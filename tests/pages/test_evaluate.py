@@ -248,6 +248,24 @@ def test_one_kept_epoch_has_no_slider_and_no_dynamics(app, run):
     assert "One epoch tells nothing of change" in said(app)
 
 
+def test_the_pairs_most_confused_are_listed(app, run):
+    pairs = metrics.confused_pairs(metrics.summary(predictions.load(run, "test")).confusion, 15)
+
+    table = app.dataframe[0].value
+    assert table["images"].tolist() == [count for *_, count, _ in pairs]
+
+
+def test_a_report_is_made_when_asked_and_offered(app, run):
+    assert not app.get("download_button")
+
+    app.button(f"report {run.id}").click().run(timeout=60)
+
+    assert not app.exception
+    assert not app.error
+    assert len(app.get("download_button")) == 1
+    assert predictions.load(run, "validation") is not None
+
+
 def test_an_unknown_run_gets_a_notice_and_the_newest_instead(run):
     app = open_page("evaluate", run="../../etc/passwd")
 

@@ -1,0 +1,34 @@
+"""A report on a run, made on the Evaluate page and downloaded: one file, readable offline."""
+
+from datetime import datetime
+
+import streamlit as st
+
+from imgcls.errors import ImgclsError
+from imgcls.evaluate import predictions, report
+from imgcls.runs import Run
+from imgcls.ui import stored, widgets
+
+
+@st.fragment
+def reporting(run: Run, split: str) -> None:
+    """Make the report when asked, then offer it."""
+    with st.expander("A report to hand over", icon=":material/description:"):
+        st.markdown(
+            "All of this in one HTML file that needs nothing else: figures, images, settings, and "
+            "the commands to repeat it."
+        )
+        if not st.button("Make the report", icon=":material/description:", key=f"report {run.id}"):
+            return
+        try:
+            if predictions.fits_on_validation(run, split):
+                stored.made(run, "validation")
+            with st.spinner("Writing"):
+                html = report.page(run, split, [], datetime.now())
+        except ImgclsError as error:
+            st.error(widgets.escape(error), icon=":material/error:")
+            return
+        st.download_button(
+            f"Download, {len(html) / 1e6:.0f} MB", html, f"{run.id}-{split}.html", "text/html",
+            icon=":material/download:", on_click="ignore", type="primary",
+        )  # fmt: skip
