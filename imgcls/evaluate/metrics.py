@@ -120,6 +120,13 @@ def confident_mistakes(predictions: Predictions, limit: int) -> Rows:
     return wrong[order][:limit].astype(np.int64)
 
 
+def doubtful_hits(predictions: Predictions, limit: int) -> Rows:
+    """Rows called right, the least confident first."""
+    right = np.flatnonzero(predictions.correct)
+    order = np.argsort(predictions.confidence[right], kind="stable")
+    return right[order][:limit].astype(np.int64)
+
+
 def sample(predictions: Predictions, count: int, seed: int) -> Rows:
     """`count` rows at random, or all in random order where there are fewer; the same for a seed."""
     return np.random.default_rng(seed).permutation(len(predictions.labels))[:count].astype(np.int64)

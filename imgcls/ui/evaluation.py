@@ -118,13 +118,32 @@ def _pairs(found: Metrics, names: list[str]) -> None:
 
 
 def mistakes(run: Run, answers: Predictions, found: Metrics) -> None:
-    """What the model is surest of and wrong about."""
-    rows = metrics.confident_mistakes(answers, PER_SHEET)
+    """What the model is surest of and wrong about, or right about and hardly sure."""
+    which = st.segmented_control(
+        "Which", list(_RANKED), default=next(iter(_RANKED)), key="mistakes_which",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    rank, none, said = _RANKED[which or next(iter(_RANKED))]
+    rows = rank(answers, PER_SHEET)
     if not len(rows):
-        st.success("No mistakes on these images.", icon=":material/check:")
+        st.success(none, icon=":material/check:")
         return
-    st.caption("The most confident mistakes: look for wrong labels and for shared traits.")
+    st.caption(said)
     show_images(run, answers, rows, "mistakes")
+
+
+_RANKED = {
+    "Wrong and sure": (
+        metrics.confident_mistakes,
+        "No mistakes on these images.",
+        "The most confident mistakes: look for wrong labels and for shared traits.",
+    ),
+    "Right and in doubt": (
+        metrics.doubtful_hits,
+        "Nothing is called right.",
+        "Right answers that could as well have been others: what new images may break first.",
+    ),
+}
 
 
 def sheet(run: Run, answers: Predictions, found: Metrics) -> None:

@@ -248,6 +248,20 @@ def test_one_kept_epoch_has_no_slider_and_no_dynamics(app, run):
     assert "One epoch tells nothing of change" in said(app)
 
 
+def test_right_answers_are_ranked_by_doubt(app, run):
+    app = opened(app, "Confident mistakes")
+
+    app.segmented_control("mistakes_which").set_value("Right and in doubt").run()
+
+    stored = predictions.load(run, "test")
+    rows = metrics.doubtful_hits(stored, 60)
+    assert not app.exception
+    assert "Right answers that could as well have been others" in said(app)
+    assert stored.correct[rows].all()
+    assert len(rows) == stored.correct.sum()
+    assert (np.diff(stored.confidence[rows]) >= 0).all()
+
+
 def test_the_pairs_most_confused_are_listed(app, run):
     pairs = metrics.confused_pairs(metrics.summary(predictions.load(run, "test")).confusion, 15)
 
