@@ -449,7 +449,10 @@ def image_map(
             drawn.add_scattergl(
                 x=points[rows, 0], y=points[rows, 1], mode="markers", customdata=rows,
                 name=names[i], legendgroup=name, showlegend=well,
-                marker={"color": colors[name], "size": size, "opacity": 0.7, "symbol": symbol},
+                marker={
+                    "color": colors[name], "size": size, "opacity": 0.7, "symbol": symbol,
+                    "line": {"width": 1 - well},  # around a dot it would be white on dark
+                },
                 hovertext=[f"{names[i]} → {names[p]}" for p in predicted[rows]],
                 hoverinfo="text",
             )  # fmt: skip
@@ -501,7 +504,7 @@ def cartography(
     drawn.add_scattergl(
         x=variability[rows], y=confidence[rows], mode="markers", customdata=rows,
         marker={
-            "size": 5, "opacity": 0.75, "color": forgotten[rows], "cmin": 0,
+            "line": {"width": 0}, "size": 5, "opacity": 0.75, "color": forgotten[rows], "cmin": 0,
             "cmax": most,
             "colorscale": [[0, RIGHT], [0.5, PALETTE[1]], [1, WRONG]],
             "colorbar": {

@@ -1,6 +1,7 @@
 """The report: whole, honest about what was not measured, and in need of nothing else."""
 
 import re
+import sys
 from datetime import datetime, timedelta
 from html import unescape
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from imgcls import answers as keeping
+from imgcls import cli
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import adversarial, metrics, predictions, report, robustness
@@ -109,3 +111,24 @@ def test_the_most_confused_pairs_come_first():
     pairs = metrics.confused_pairs(confusion, 2)
 
     assert pairs == [(2, 1, 4, 0.5), (0, 1, 3, 0.375)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--against", "latest"], "give --report FILE.html too"),
+        (["--report", "{tmp}/no/r.html"], "There is no folder"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_one_sentence(
+    run, tmp_path, monkeypatch, capsys, words, said
+):
+    words = [word.format(tmp=tmp_path) for word in words]
+    monkeypatch.setattr(sys, "argv", ["imgcls", "evaluate", run.id, *words])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code not in (0, None)
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "no").exists()

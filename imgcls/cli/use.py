@@ -11,7 +11,7 @@ import typer
 
 from imgcls import preprocess
 from imgcls.cli import show
-from imgcls.errors import DataError, RunError
+from imgcls.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from imgcls.evaluate.metrics import Metrics
@@ -44,6 +44,8 @@ def evaluate(
     """Judge a run on a split: accuracy with its 95 % interval, figures a class, confusion."""
     from imgcls.evaluate import intervals, metrics, predictions
 
+    if against and not report:
+        raise ConfigError("--against names runs for a report: give --report FILE.html too.")
     found = show.find_run(run)
     stored = _answers(found, split, tta)
     if robustness:
@@ -110,6 +112,8 @@ def _robustness(run: "Run", split: str) -> dict[str, Any]:
 def _report(run: "Run", split: str, path: Path, against: list[str]) -> None:
     from imgcls.evaluate import predictions, report
 
+    if not path.parent.is_dir():
+        raise DataError(f"There is no folder {path.parent}: make it, or name another.")
     others = [show.find_run(name) for name in against]
     for other in others:
         _answers(other, split, tta=False)

@@ -5,11 +5,9 @@ arXiv:1706.06083, section 2.1. Both know the model's gradients (white box); what
 upper bound on what survives any attack. `load` needs no torch, `compute` does.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgcls import runs
 from imgcls.evaluate import predictions, tallies
@@ -28,23 +26,9 @@ STRIDE = 2.5  # a step of PGD is so many epsilons, divided by STEPS: it can reac
 ATTACKS = ("FGSM", "PGD")
 
 
-@dataclass(frozen=True, eq=False)
-class Attacked:
-    """Accuracy on the same images untouched, and under each attack at each of EPSILONS."""
-
-    run: str
-    split: str
-    n: int  # images
-    clean: float  # 0..1
-    accuracy: NDArray[np.float64]  # (ATTACKS, EPSILONS), 0..1
-
-
-def load(run: Run, split: str) -> Attacked | None:
-    """What was computed; None where nothing was, or the model or data set is another by now."""
-    found = tallies.read(run.adversarial_path(split), lambda: _facts(run))
-    if found is None:
-        return None
-    return Attacked(run.id, split, found.n, found.clean / found.n, found.right / found.n)
+def load(run: Run, split: str) -> Tally | None:
+    """What was computed, by (ATTACKS, EPSILONS); None where it is of another model or data set."""
+    return tallies.read(run.adversarial_path(split), lambda: _facts(run))
 
 
 def compute(run_id: str, split: str, progress: Progress | None = None) -> None:

@@ -7,7 +7,6 @@ code; blur, rotation and translation are steps of ours. `load` needs no torch, `
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,28 +38,9 @@ LEVELS = 5
 BLOCK = 250  # images that draw their random changes together, whatever the model's batches
 
 
-@dataclass(frozen=True, eq=False)
-class Robustness:
-    """Accuracy on the images as they are, and under each corruption of SEVERITIES."""
-
-    run: str
-    split: str
-    n: int  # images
-    clean: float  # 0..1
-    accuracy: NDArray[np.float64]  # (corruptions, LEVELS), 0..1
-
-    @property
-    def mean(self) -> float:
-        """Mean corruption accuracy, 0..1: over all corruptions and severities alike."""
-        return float(self.accuracy.mean())
-
-
-def load(run: Run, split: str) -> Robustness | None:
-    """What was computed; None where nothing was, or the model or data set is another by now."""
-    found = tallies.read(run.robustness_path(split), lambda: _facts(run))
-    if found is None:
-        return None
-    return Robustness(run.id, split, found.n, found.clean / found.n, found.right / found.n)
+def load(run: Run, split: str) -> Tally | None:
+    """What was computed, by (SEVERITIES, LEVELS); None where it is of another model or data set."""
+    return tallies.read(run.robustness_path(split), lambda: _facts(run))
 
 
 def compute(run_id: str, split: str, progress: Progress | None = None) -> None:

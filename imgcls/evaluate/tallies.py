@@ -18,8 +18,23 @@ class Tally:
     """Of how many images how many were right."""
 
     n: int
-    clean: int
+    unchanged: int  # right as they are
     right: NDArray[np.int64]  # (kinds of change, strengths)
+
+    @property
+    def clean(self) -> float:
+        """Accuracy on the images as they are, 0..1."""
+        return self.unchanged / self.n
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """(kinds of change, strengths), 0..1."""
+        return self.right / self.n
+
+    @property
+    def mean(self) -> float:
+        """Over all kinds and strengths alike, 0..1: of corruptions, mean corruption accuracy."""
+        return float(self.accuracy.mean())
 
 
 def read(path: Path, facts: Callable[[], Mapping[str, object]]) -> Tally | None:
@@ -44,7 +59,7 @@ def save(
     def write(path: Path) -> None:
         with open(path, "wb") as file:  # np.savez would add .npz to a path
             told = config.dumps(facts)
-            np.savez(file, n=tally.n, clean=tally.clean, right=tally.right, facts=told)
+            np.savez(file, n=tally.n, clean=tally.unchanged, right=tally.right, facts=told)
 
     try:
         save_as(write)

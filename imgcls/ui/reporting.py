@@ -7,7 +7,7 @@ import streamlit as st
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import predictions, report
 from imgcls.runs import Run
-from imgcls.ui import stored, widgets
+from imgcls.ui import compute, stored, widgets
 
 
 @st.fragment
@@ -24,7 +24,7 @@ def reporting(run: Run, split: str) -> None:
             if predictions.fits_on_validation(run, split):
                 stored.made(run, "validation")
             with st.spinner("Writing"):
-                html = report.page(run, split, [], datetime.now())
+                html = compute.call(report.page, run, split, [], datetime.now())
         except ImgclsError as error:
             st.error(widgets.escape(error), icon=":material/error:")
             return

@@ -10,10 +10,10 @@ from scipy.special import softmax
 from imgcls import charts
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import adversarial, predictions, robustness
-from imgcls.evaluate.adversarial import Attacked
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
-from imgcls.evaluate.robustness import LEVELS, SEVERITIES, Robustness
+from imgcls.evaluate.robustness import LEVELS, SEVERITIES
+from imgcls.evaluate.tallies import Tally
 from imgcls.preprocess import printable
 from imgcls.runs import Run
 from imgcls.ui import compute, widgets
@@ -83,7 +83,7 @@ def _measure(
     st.rerun()
 
 
-def _corruptions(answers: Predictions, measured: Robustness) -> None:
+def _corruptions(answers: Predictions, measured: Tally) -> None:
     left, middle, right = st.columns(3)
     left.metric("Accuracy", f"{measured.clean:.2%}", help="On the images as they are.")
     middle.metric(
@@ -121,7 +121,7 @@ def _corruptions(answers: Predictions, measured: Robustness) -> None:
         )
 
 
-def _attacks(answers: Predictions, attacked: Attacked) -> None:
+def _attacks(answers: Predictions, attacked: Tally) -> None:
     curves = {
         name: [attacked.clean, *shares]
         for name, shares in zip(adversarial.ATTACKS, attacked.accuracy.tolist(), strict=True)
