@@ -96,6 +96,15 @@ class Validating:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """Training is done; how far the model has answered for the images of a split."""
+
+    split: str  # train, validation or test
+    done: int  # images
+    total: int  # images
+
+
+@dataclass(frozen=True)
 class Ended:
     """The last word of a sitting."""
 
@@ -105,10 +114,10 @@ class Ended:
     reason: str  # one sentence
 
 
-Event = Queued | Started | Resumed | Step | Profile | Validating | Epoch | Ended
+Event = Queued | Started | Resumed | Step | Profile | Validating | Epoch | Judging | Ended
 KINDS: dict[str, type[Any]] = {
     kind.__name__.lower(): kind
-    for kind in (Queued, Started, Resumed, Step, Profile, Validating, Epoch, Ended)
+    for kind in (Queued, Started, Resumed, Step, Profile, Validating, Epoch, Judging, Ended)
 }
 
 

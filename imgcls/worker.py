@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls import answers, jobs, runs
 from imgcls.data import catalog
-from imgcls.errors import ImgclsError, RunError
-from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
+from imgcls.errors import DataError, ImgclsError, RunError
+from imgcls.events import Ended, Epoch, Judging, Queued, Resumed, Started, Step
 from imgcls.runs import Run
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 30.0  # at most so much work is repeated after a crash, a step's length apart
 EPOCH_CHECKPOINT_SECONDS = 5.0  # ends of epochs that follow each other faster share a checkpoint
 QUEUE_SECONDS = 0.5  # between two looks at the device's lock
+JUDGED = ("test", "validation", "train")  # in this order, so that what is looked at first is first
+TELL_SECONDS = 1.0  # between two words on how far that is
 
 
 def main(run_id: str) -> int:
@@ -55,6 +57,8 @@ def main(run_id: str) -> int:
         with contextlib.suppress(OSError):  # the log may be what has no room
             traceback.print_exc()
         state, step, reason = "failed", _step(run), _plain(error, run)
+    if state == "finished":
+        reason = f"{reason} {_judge(run, stopping)}".rstrip()
     with contextlib.suppress(RunError, OSError):  # deleted, or a full disk: then the log tells
         run.append(Ended(time=time.time(), state=state, step=step, reason=reason))
     with contextlib.suppress(OSError):
@@ -229,6 +233,41 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
     else:
         reason = "All epochs done."
     return "finished", state.step, reason
+
+
+def _judge(run: Run, stopping: Callable[[], bool]) -> str:
+    """Store what the model answers for each split; what there is to say where that fell short.
+
+    The run has finished whatever happens here: the Evaluate page makes up for what is missing.
+    """
+    from imgcls.evaluate import predictions
+
+    class Stopped(Exception):
+        pass
+
+    told = 0.0
+
+    def progress(done: float, total: float, text: str) -> None:
+        nonlocal told
+        if stopping():
+            raise Stopped
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            run.append(Judging(split=split, done=int(done), total=int(total)))
+
+    for split in JUDGED:
+        try:
+            predictions.compute(run.id, split, progress)
+            _log(f"answers for {split} images stored")
+        except Stopped:
+            return "Stopped before the model had answered for all images."
+        except DataError as error:  # it has no such images
+            _log(str(error))
+        except (ImgclsError, OSError, MemoryError, RuntimeError) as error:
+            _log(f"answers for {split} images not stored: {error}")
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return f"Its answers for {split} images were not stored ({why}): Evaluate asks anew."
+    return ""
 
 
 def _log(text: str) -> None:

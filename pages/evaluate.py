@@ -14,6 +14,8 @@ from imgcls.ui import (
     learning,
     reporting,
     robust,
+    seeds,
+    shortcuts,
     stored,
     widgets,
 )
@@ -29,6 +31,7 @@ SECTIONS = {
     "Classes": figures.classes,
     "Confident mistakes": evaluation.mistakes,
     "Random sheet": evaluation.sheet,
+    "Shortcuts": shortcuts.shortcuts,
     "Confidence": confidence.confidence,
     "Comparison": comparing.comparison,
     "How it learned": learning.learning,
@@ -63,6 +66,7 @@ def judge() -> None:
         st.warning(caution, icon=":material/warning:")
     elif split == "test":
         st.caption(evaluation.TEST_OPENED)
+    seeds.spread(run, answers)
     names = list(SECTIONS)
     section = st.segmented_control(
         "Section", names, default=names[0], key="evaluate_section", label_visibility="collapsed"

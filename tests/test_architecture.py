@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     "errors", "files", "config", "events", "card", "data.catalog", "runs", "answers", "jobs",
     "charts", "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine",
-    "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "worker",
-    "evaluate", "predict", "export", "serve", "cli", "ui", "pages",
+    "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "evaluate",
+    "worker", "predict", "export", "serve", "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name
 

@@ -64,7 +64,7 @@ def test_a_class_keeps_its_colour_on_every_figure():
 
 def test_texts_that_users_chose_are_no_markup():
     counts = spec(charts.class_counts(dataset(EVIL)))["data"][0]["x"]
-    matrix = spec(charts.confusion(np.eye(4, dtype=int), EVIL, False))["layout"]["xaxis"]
+    matrix = spec(charts.confusion(np.eye(4, dtype=int), EVIL))["layout"]["xaxis"]
     runs = spec(charts.compare_runs({"<i>run</i>": [epoch(1)]}))["data"][0]["name"]
 
     assert counts[0] == matrix["ticktext"][0] == "&lt;b&gt;bold&lt;/b&gt;"
@@ -91,10 +91,10 @@ def test_the_same_events_give_the_same_figure_so_that_nothing_is_redrawn():
 def test_a_confusion_matrix_carries_indices_and_counts_for_each_click():
     matrix = np.array([[5, 1], [2, 7]])
 
-    figure = spec(charts.confusion(matrix, ["cat", "dog"], shares=True))
+    figure = spec(charts.confusion(matrix, ["cat", "dog"], "true"))
     cells = figure["data"][-1]
 
-    assert np.array(charts.confusion(matrix, ["a", "b"], True).data[-1].customdata).tolist() == [
+    assert np.array(charts.confusion(matrix, ["a", "b"], "true").data[-1].customdata).tolist() == [
         [0, 0, 5],
         [0, 1, 1],
         [1, 0, 2],
@@ -108,8 +108,7 @@ def test_the_cell_that_is_meant_is_outlined_and_a_click_changes_no_colour():
     matrix = np.array([[5, 1], [2, 7]])
 
     plain, marked = (
-        spec(charts.confusion(matrix, ["cat", "dog"], False, marked=cell))
-        for cell in (None, (1, 0))
+        spec(charts.confusion(matrix, ["cat", "dog"], marked=cell)) for cell in (None, (1, 0))
     )
 
     assert "shapes" not in plain["layout"]
@@ -130,7 +129,7 @@ def test_epochs_are_counted_in_whole_numbers(last, step):
 
 @pytest.mark.parametrize("n", [1, 2, 10, 100])
 def test_a_confusion_matrix_of_any_size_fits_a_page(n):
-    figure = charts.confusion(np.zeros((n, n), int), [str(i) for i in range(n)], False)
+    figure = charts.confusion(np.zeros((n, n), int), [str(i) for i in range(n)])
 
     assert 100 < figure.layout.height < 1000
 
@@ -192,3 +191,50 @@ def test_a_bin_without_images_has_no_mark():
     assert list(line.x) == [0, 1]
     assert list(marks.x) == [0.5, 0.9]
     assert list(marks.marker.size) == pytest.approx([15, 25])
+
+
+def test_shares_of_predicted_add_up_down_a_column():
+    matrix = np.array([[8, 1], [2, 9]])
+    orange = spec(charts.confusion(matrix, ["cat", "dog"], "predicted"))["data"]
+
+    said = [text for text in orange[-1]["text"] if text]
+    assert said == ["80.0%", "10.0%", "20.0%", "90.0%"]
+
+
+def test_a_matrix_of_mistakes_alone_leaves_the_right_ones_blank():
+    figure = charts.confusion(np.array([[8, 1], [2, 9]]), ["cat", "dog"], diagonal=False)
+
+    assert list(figure.data[-1].text) == ["", "1", "2", ""]
+    assert np.isnan(np.array(figure.data[0].z, float)).all()
+
+
+def test_a_matrix_in_another_order_still_tells_which_classes_a_cell_is_of():
+    matrix = np.array([[7, 1, 2], [3, 8, 4], [5, 6, 9]])
+    figure = charts.confusion(matrix, ["a", "b", "c"], "true", marked=(2, 0), order=[2, 0])
+
+    cells = np.array(figure.data[-1].customdata).tolist()
+    assert cells == [[2, 2, 9], [2, 0, 5], [0, 2, 2], [0, 0, 7]]
+    assert list(figure.layout.xaxis.ticktext) == ["c", "a"]
+    assert list(figure.data[-1].text) == ["45.0%", "25.0%", "20.0%", "70.0%"]  # of all, not drawn
+    (outline,) = figure.layout.shapes
+    assert (outline.x0, outline.y0) == (0.5, -0.5)
+
+
+def test_a_map_of_many_classes_tells_right_from_wrong_only():
+    n = 30
+    labels = np.arange(n)
+    called = np.where(labels % 3, labels, (labels + 1) % n)
+    figure = charts.image_map(np.zeros((n, 2)), labels, called, [str(i) for i in labels], (0,) * 4)
+
+    assert [(line.name, len(line.x)) for line in figure.data] == [("right", 20), ("wrong", 10)]
+
+
+def test_error_rates_stand_with_their_intervals_at_equal_distances():
+    middles, rates = np.array([0.1, 5.0]), np.array([0.2, 0.1])
+    figure = charts.error_rates(
+        middles, rates, rates - 0.05, rates + 0.1, np.array([10, 12]), 0.15, "brightness"
+    )
+
+    assert list(figure.data[0].x) == [0, 1]
+    assert np.allclose(figure.data[0].error_y.array, 0.1)
+    assert list(figure.layout.xaxis.ticktext) == ["0.1", "5"]

@@ -182,3 +182,31 @@ def test_probabilities_of_huge_logits_add_up_to_one():
 
     assert found.sum(1) == pytest.approx([1, 1])
     assert np.isfinite(found).all()
+
+
+def test_similar_classes_stand_side_by_side():
+    confusion = np.full((6, 6), 1)
+    np.fill_diagonal(confusion, 80)
+    for a, b in ((0, 3), (1, 5), (2, 4)):
+        confusion[a, b] = confusion[b, a] = 30
+
+    order = metrics.similarity_order(confusion).tolist()
+
+    assert sorted(order) == list(range(6))
+    assert {frozenset(order[i : i + 2]) for i in (0, 2, 4)} == {
+        frozenset(pair) for pair in ((0, 3), (1, 5), (2, 4))
+    }
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 150])
+def test_an_order_has_each_class_once_even_without_a_mistake(n):
+    assert sorted(metrics.similarity_order(np.eye(n, dtype=np.int64)).tolist()) == list(range(n))
+
+
+def test_the_classes_with_most_mistakes_count_both_ways():
+    confusion = np.diag([9, 9, 9, 9])
+    confusion[0, 2] = 5
+    confusion[3, 1] = 2
+
+    assert metrics.most_mistaken(confusion, 2).tolist() == [0, 2]
+    assert metrics.most_mistaken(confusion, 9).tolist() == [0, 1, 2, 3]

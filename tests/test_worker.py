@@ -1,6 +1,8 @@
 """The life of a run in real processes: killed, stopped, raced for, queued, damaged, deleted."""
 
 import dataclasses
+import errno
+import json
 import os
 import shutil
 import signal
@@ -14,14 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imgcls import events, jobs, runs
+from imgcls import events, jobs, runs, worker
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
 from imgcls.errors import RunError
-from imgcls.evaluate import dynamics
-from imgcls.events import Ended, Epoch, Queued, Resumed, Started, Step
+from imgcls.evaluate import dynamics, predictions
+from imgcls.events import Ended, Epoch, Judging, Queued, Resumed, Started, Step
 from imgcls.runs import State
 from imgcls.team import Team
+from tests.making import save_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -135,6 +138,55 @@ def test_what_a_run_answered_after_each_epoch_is_kept(make, spawn):
     shares = (history.predicted == history.labels).mean(1)
     told = {e.epoch: e.val_accuracy for e in run.events() if isinstance(e, Epoch)}
     assert dict(zip(history.epochs, shares, strict=True)) == pytest.approx(told)
+
+
+def test_a_finished_run_has_answered_for_every_image(make, spawn):
+    run = make(epochs=1)
+    assert spawn(run).wait() == 0
+
+    told = [e.split for e in run.events() if isinstance(e, Judging)]
+    assert list(dict.fromkeys(told)) == ["test", "validation", "train"]
+    for split in catalog.SPLITS:
+        answers, features = predictions.load(run, split), predictions.features(run, split)
+        assert len(answers.labels) == len(features)
+    assert sum(len(predictions.load(run, s).labels) for s in ("train", "validation")) == 60
+    assert run.events()[-1].reason == "All epochs done."
+
+
+def test_a_stop_after_training_leaves_a_finished_run(make):
+    run = make()
+    save_model(run, seed=0)
+
+    assert worker._judge(run, lambda: True).startswith("Stopped before")
+    assert predictions.load(run, "train") is None
+
+
+def test_answers_that_cannot_be_stored_are_told_and_the_run_has_finished(make, monkeypatch):
+    run = make()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predictions, "compute", full)
+
+    assert worker._judge(run, lambda: False) == (
+        "Its answers for test images were not stored ([Errno 28] No space left on device): "
+        "Evaluate asks anew."
+    )
+
+
+def test_a_data_set_without_test_images_is_judged_by_what_it_has(home, make):
+    run = make()
+    save_model(run, seed=0)
+    for kind in ("images", "labels"):
+        (catalog.path("tiny") / f"test.{kind}.npy").unlink()
+    facts = json.loads((catalog.path("tiny") / "dataset.json").read_text())
+    del facts["counts"]["test"]
+    (catalog.path("tiny") / "dataset.json").write_text(json.dumps(facts))
+
+    assert worker._judge(run, lambda: False) == ""
+    assert predictions.load(run, "test") is None
+    assert predictions.load(run, "train") is not None
 
 
 def test_a_run_stopped_and_resumed_ends_with_the_same_bytes(make, spawn):

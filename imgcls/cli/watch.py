@@ -83,6 +83,8 @@ def _tell(run: Run, event: Event, update: Callable[..., None]) -> str:
         return f"Going on from step {event.step:,}. {event.note}".rstrip()
     if isinstance(event, events.Step):
         update(f"epoch {event.epoch}/{epochs}  loss {event.loss:.3f}", event.step)
+    if isinstance(event, events.Judging):
+        update(f"judging {event.split} images", event.done, event.total)
     if isinstance(event, events.Epoch):
         update(f"epoch {event.epoch}/{epochs}", event.step)
         line = f"epoch {event.epoch}/{epochs}  loss {event.train_loss:.3f}"

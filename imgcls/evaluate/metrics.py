@@ -9,11 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from imgcls.evaluate.predictions import Predictions
+
+ORDERED = 100  # classes up to which their best order is looked for
 
 Rows = NDArray[np.int64]  # rows of a Predictions
 
@@ -98,6 +102,31 @@ def report_table(metrics: Metrics) -> pd.DataFrame:
         ],
         columns=["class", "precision", "recall", "f1", "support"],
     )
+
+
+def similarity_order(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The classes, (classes,), such that those often taken for each other stand side by side.
+
+    Leaves of average linkage on 1 - the mean of both shares taken for the other, over the largest;
+    up to ORDERED classes in the optimal order of Bar-Joseph and others 2001, Bioinformatics 17.
+    """
+    n = len(confusion)
+    if n < 3:
+        return np.arange(n)
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    alike = (shares + shares.T) / 2
+    np.fill_diagonal(alike, 0)
+    apart = 1 - alike / (alike.max() or 1.0)
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform(apart, checks=False), "average", optimal_ordering=n <= ORDERED)
+    order: NDArray[np.int64] = leaves_list(tree).astype(np.int64)
+    return order
+
+
+def most_mistaken(confusion: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """The classes with most mistakes to or from them, at most `limit`, in their own order."""
+    wrong = confusion.sum(0) + confusion.sum(1) - 2 * np.diag(confusion)
+    return np.sort(np.argsort(-wrong, kind="stable")[:limit]).astype(np.int64)
 
 
 def confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[tuple[int, int, int, float]]:

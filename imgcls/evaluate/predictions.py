@@ -95,6 +95,11 @@ def load(run: Run, split: str, tta: bool = False) -> Predictions | None:
     return Predictions(run.id, dataset.name, split, dataset.classes, **stored, tta=tta)
 
 
+def is_stale(run: Run, split: str) -> bool:
+    """Whether something is stored that `load` no longer takes: of another model, or other data."""
+    return run.predictions_path(split).exists() and load(run, split) is None
+
+
 def stored(run: Run, split: str) -> Predictions:
     """As `load`, but raises RunError where there are none."""
     found = load(run, split)

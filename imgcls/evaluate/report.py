@@ -30,6 +30,8 @@ from imgcls.evaluate import (
     metrics,
     predictions,
     robustness,
+    seeds,
+    traits,
 )
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
@@ -38,6 +40,7 @@ from imgcls.runs import Run
 
 SHOWN = 48  # images of a sheet
 PAIRS = 12  # of classes, the most confused
+CLASSES = 50  # of the matrix and of the curves, those with most mistakes
 WIDTH = 860  # pixels of a figure
 _STYLE = """
 :root { color-scheme: light; }
@@ -76,9 +79,11 @@ def page(run: Run, split: str, others: Sequence[Run], now: datetime) -> str:
     parts = [
         _head(run, answers, now),
         _figures(answers),
+        _seeds(run, split),
         _mistakes(run, answers),
+        _shortcuts(run, answers),
         _confidence(run, answers),
-        _comparison(judged),
+        _comparison([run, *others], judged),
         _learning(run),
         _robustness(run, split),
         _origin(run, split),
@@ -127,6 +132,55 @@ def _figures(answers: Predictions) -> str:
     )
 
 
+def _seeds(run: Run, split: str) -> str:
+    """The seeds of this training that have stored answers; nothing where that is one."""
+    known = [predictions.load(other, split) for other in seeds.siblings(run)]
+    told = [seeds.figures(one) for one in known if one is not None]
+    if len(told) < 2:
+        return ""
+    found = seeds.spreads(told)
+    rows = [
+        (one.name, f"{one.mean:.4f} ± {one.sd:.4f}", ", ".join(f"{v:.4f}" for v in one.values))
+        for one in found
+    ]
+    columns = ("figure", "mean ± standard deviation", "each run")
+    return (
+        f"<h3>{len(told)} seeds of this training</h3>"
+        + _plot(charts.arms([("accuracy", found[0].values, found[0].interval)], x="accuracy"))
+        + _table(columns, rows)
+    )
+
+
+def _shortcuts(run: Run, answers: Predictions) -> str:
+    rows, found = traits.of_run(run, answers)
+    if not found:
+        return ""
+    overall = float((~answers.correct).mean())
+    told = [
+        (
+            one.name,
+            *(f"{name} {rate:.1%}" for name, rate in zip(
+                traits.NAMES[one.name], (one.rates[0], one.rates[-1]), strict=True
+            )),
+            f"{one.p:.2g}",
+            "mistakes go with it" if one.real else "within noise",
+        )
+        for one in found
+    ]  # fmt: skip
+    note = f"{len(rows):,} images; p of a χ² test, corrected for the number of traits (Holm)."
+    curves = (
+        charts.error_rates(
+            one.middle, one.rates, one.low, one.high, one.images, overall, one.name, height=220
+        )
+        for one in found
+    )
+    columns = ("trait", "wrong at its low end", "at its high end", "p, corrected", "verdict")
+    return (
+        f"<h3>Do mistakes go with simple traits</h3>{_table(columns, told)}"
+        f"<p class='muted'>{note}</p>{''.join(map(_plot, curves))}"
+    )
+
+
 def _mistakes(run: Run, answers: Predictions) -> str:
     found = metrics.summary(answers)
     names = [printable(name) for name in found.classes]
@@ -135,9 +189,10 @@ def _mistakes(run: Run, answers: Predictions) -> str:
         for true, called, count, share in metrics.confused_pairs(found.confusion, PAIRS)
     ]
     rows = metrics.confident_mistakes(answers, SHOWN)
+    order = metrics.most_mistaken(found.confusion, CLASSES)
     return (
         "<h2>Where it fails</h2>"
-        + _plot(charts.confusion(found.confusion, names, shares=False))
+        + _plot(charts.confusion(found.confusion, names, order=order))
         + _table(("true", "called", "images", "of that class"), pairs)
         + "<h3>Its most confident mistakes</h3>"
         + _sheet(run, answers, rows)
@@ -179,10 +234,11 @@ def _confidence(run: Run, answers: Predictions) -> str:
     )
 
 
-def _comparison(judged: Sequence[Predictions]) -> str:
+def _comparison(compared: Sequence[Run], judged: Sequence[Predictions]) -> str:
     if len(judged) < 2:
         return ""
     pairs = compare.pairs(judged)
+    shown = [(p.b, p.a, p.difference, p.low, p.high, p.real) for p in pairs]
     rows = [
         (
             pair.b,
@@ -196,7 +252,13 @@ def _comparison(judged: Sequence[Predictions]) -> str:
     ]
     columns = ("B", "A", "B − A in points, 95 %", "p", "p, corrected", "verdict")
     note = "Exact McNemar test; p corrected for the number of pairs (Holm)."
-    return f"<h2>Against other runs</h2>{_table(columns, rows)}<p class='muted'>{note}</p>"
+    return (
+        "<h2>Against other runs</h2>"
+        + _plot(charts.differences(shown))
+        + _table(columns, rows)
+        + f"<p class='muted'>{note}</p>"
+        + _plot(charts.compare_runs({run.id: run.events() for run in compared}))
+    )
 
 
 def _learning(run: Run) -> str:
@@ -205,13 +267,15 @@ def _learning(run: Run) -> str:
     if history is None or len(history.epochs) < 2:
         return html + "<p class='muted'>Fewer than two epochs' answers were kept of this run.</p>"
     names = [printable(name) for name in history.classes]
-    shares = dynamics.recalls(dynamics.confusions(history))
+    confusions = dynamics.confusions(history)
+    order = metrics.most_mistaken(confusions[-1], CLASSES)
+    shares, drawn = dynamics.recalls(confusions)[:, order], [names[i] for i in order]
     seen = dynamics.cartography(history)
     titles = [names[label] for label in history.labels]
     hardest = np.argsort(seen.confidence, kind="stable")[:SHOWN]
     return (
         html
-        + _plot(charts.class_curves(history.epochs, shares, names))
+        + _plot(charts.class_curves(history.epochs, shares, drawn))
         + _plot(charts.cartography(seen.variability, seen.confidence, seen.forgotten, titles))
         + "<h3>The validation images that were hardest to believe</h3>"
         + _sheet(run, dynamics.answers(history, -1), hardest)

@@ -33,6 +33,8 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
         "Compare with", list(names), format_func=names.__getitem__, key=f"compare {run.id}",
         max_selections=compare.MOST - 1, placeholder="Choose one or more runs",
     )  # fmt: skip
+    # The box forgets its value when another section is shown; the report asks for it there too.
+    st.session_state[f"compared {run.id}"] = chosen
     if not chosen:
         st.caption(
             f"Runs are compared on the very same {answers.split} images: what counts is where "
@@ -70,9 +72,10 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
                 if pair.difference
                 else "level with"
             )
+            p = widgets.p_value(pair.p_holm)
             st.markdown(
                 f"**{widgets.escape(labels[better])}** is {ahead} "
-                f"{widgets.escape(labels[worse])} on {pair.n:,} images (p {_p(pair.p_holm)})"
+                f"{widgets.escape(labels[worse])} on {pair.n:,} images (p {p})"
             )
     st.plotly_chart(
         charts.differences(
@@ -91,8 +94,8 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
                 "B − A, points": [f"{100 * p.difference:+.2f}" for p in pairs],
                 "only A right": [p.only_a for p in pairs],
                 "only B right": [p.only_b for p in pairs],
-                "p": [_p(p.p) for p in pairs],
-                "p, corrected": [_p(p.p_holm) for p in pairs],
+                "p": [widgets.p_value(p.p) for p in pairs],
+                "p, corrected": [widgets.p_value(p.p_holm) for p in pairs],
                 "verdict": [p.verdict for p in pairs],
             },
             hide_index=True,
@@ -102,10 +105,6 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
         "number of pairs (Holm); a difference is called real below 0.05. Intervals: 95 %, Bonett "
         "and Price, each pair for itself."
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
 def _known(value: float, form: str) -> str:

@@ -19,6 +19,10 @@ from imgcls.ui.live import QUIET
 
 PER_SHEET = 60
 PAIRS = 15  # of classes listed as most confused
+DRAWN = (
+    50  # classes of a matrix at most: more cells than a browser draws at once, or eyes tell apart
+)
+KINDS = {"Counts": "", "Share of true": "true", "Share of predicted": "predicted"}
 NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "
@@ -56,21 +60,32 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
     def clicked() -> None:
         points = st.session_state["confusion"]["selection"]["points"]
         if points:
-            st.session_state[true_key] = int(points[0]["y"])
-            st.session_state[predicted_key] = int(points[0]["x"])
+            true, predicted, _ = points[0]["customdata"]
+            st.session_state[true_key], st.session_state[predicted_key] = int(true), int(predicted)
 
     with left:
-        shown = st.segmented_control(
-            "Show", ("Counts", "Shares"), default="Counts", key="confusion_kind",
+        kind = st.segmented_control(
+            "Show", list(KINDS), default=next(iter(KINDS)), key="confusion_kind",
             label_visibility="collapsed",
         )  # fmt: skip
+        with st.container(horizontal=True):
+            diagonal = not st.toggle("Mistakes only", key="confusion_mistakes")
+            by_likeness = st.toggle(
+                "Similar classes side by side", key="confusion_similar",
+                help="Classes that are often taken for each other stand together.",
+            )  # fmt: skip
+        order = metrics.most_mistaken(found.confusion, DRAWN)
+        if by_likeness:
+            order = order[metrics.similarity_order(found.confusion[np.ix_(order, order)])]
         st.plotly_chart(
             charts.confusion(
                 found.confusion,
                 names,
-                shown == "Shares",
+                KINDS[kind or next(iter(KINDS))],
                 frame.dark(),
                 marked=(st.session_state[true_key], st.session_state[predicted_key]),
+                diagonal=diagonal,
+                order=order,
             ),
             key="confusion",
             on_select=clicked,
@@ -78,7 +93,10 @@ def matrix(run: Run, answers: Predictions, found: Metrics) -> None:
             alt="Confusion matrix, true classes down, predicted ones across",
             config=QUIET,
         )
-        st.caption("Click a cell for its images. Each scale has its own maximum: right, mistakes.")
+        some = f"The {DRAWN} of {len(names):,} classes with most mistakes. " * (len(names) > DRAWN)
+        st.caption(
+            f"{some}Click a cell for its images. Each scale has its own maximum: right, mistakes."
+        )
         _pairs(found, names)
     with right:
         a, b = st.columns(2)

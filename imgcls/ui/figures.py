@@ -81,11 +81,12 @@ def _averages(found: Metrics) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _same(answers: Predictions) -> tuple[str, str, bytes]:
+def same(answers: Predictions) -> tuple[str, str, bytes]:
+    """What tells stored predictions from others, to keep by it what was made of them."""
     return answers.run, answers.split, hashlib.blake2b(answers.logits.tobytes()).digest()
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Predictions: _same})
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Predictions: same})
 def _estimates(answers: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
     return intervals.estimates(answers)
 

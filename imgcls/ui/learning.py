@@ -8,7 +8,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from imgcls import charts
-from imgcls.evaluate import dynamics
+from imgcls.evaluate import dynamics, metrics
 from imgcls.evaluate.dynamics import History
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
@@ -51,6 +51,7 @@ def _epochs(run: Run, history: History) -> None:
     at = history.epochs.index(epoch)
     confusions, maps = _derived(history)
     names = [printable(name) for name in history.classes]
+    order = metrics.most_mistaken(confusions[-1], evaluation.DRAWN)  # the same at each epoch
     right = float((history.predicted[at] == history.labels).mean())
     st.caption(
         f"{len(history.labels):,} validation images; {right:.2%} called right after epoch {epoch}"
@@ -58,7 +59,7 @@ def _epochs(run: Run, history: History) -> None:
     left, middle = st.columns([11, 9], gap="medium")
     with left:
         st.plotly_chart(
-            charts.confusion(confusions[at], names, False, frame.dark()),
+            charts.confusion(confusions[at], names, dark=frame.dark(), order=order),
             key="epoch_confusion", config=QUIET,
             alt=f"Confusion matrix after epoch {epoch}",
         )  # fmt: skip
@@ -75,9 +76,15 @@ def _epochs(run: Run, history: History) -> None:
             "epoch's logits vary most. Draw around some to see them."
         )
     st.plotly_chart(
-        charts.class_curves(history.epochs, dynamics.recalls(confusions), names, epoch),
+        charts.class_curves(
+            history.epochs, dynamics.recalls(confusions)[:, order], [names[i] for i in order], epoch
+        ),
         key="epoch_curves", config=QUIET, alt="Recall of each class over epochs",
     )  # fmt: skip
+    if len(order) < len(names):
+        st.caption(
+            f"Matrix and curves: the {len(order)} of {len(names):,} classes with most mistakes."
+        )
     _show(run, history, at, _rows(chosen), "map")
 
 

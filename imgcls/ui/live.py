@@ -14,7 +14,7 @@ import pyarrow as pa  # what charts are sent as: a frame would be converted at e
 import streamlit as st
 
 from imgcls import charts, doctor, jobs
-from imgcls.events import Epoch, Event, Profile, Started, Step, Validating
+from imgcls.events import Epoch, Event, Judging, Profile, Started, Step, Validating
 from imgcls.runs import Run, State
 from imgcls.ui import history, settings, widgets
 from imgcls.ui.history import Row
@@ -76,7 +76,7 @@ def show(run: Run, drawn: str, has_model: bool) -> None:
     epochs = history.epochs(seen)
     started = next((e for e in reversed(seen) if isinstance(e, Started)), None)
     last = seen[-1] if seen else None
-    _progress(run, now, steps, started, last if isinstance(last, Validating) else None)
+    _progress(run, now, steps, started, last)
     _metrics(steps, epochs)
     st.markdown("**Loss each step**, training")
     if steps:
@@ -113,7 +113,7 @@ def thin(steps: list[Step], points: int = POINTS) -> pa.Table:
 
 
 def _progress(
-    run: Run, now: Row, steps: list[Step], started: Started | None, validating: Validating | None
+    run: Run, now: Row, steps: list[Step], started: Started | None, newest: Event | None
 ) -> None:
     total = run.config.total_steps(started.steps_per_epoch) if started else 0
     last = steps[-1] if steps else None
@@ -126,13 +126,16 @@ def _progress(
         text = f"Waits for the run on its device to end{waiting}."
     elif now.state == State.STARTING:
         text = "Starting: importing torch and loading the data takes some seconds."
+    elif now.alive and isinstance(newest, Judging):
+        done = 1.0
+        text = f"Trained; judging {newest.split} images, {newest.done:,} of {newest.total:,}"
     else:
         text = f"Epoch {min(last.epoch if last else 0, now.of_epochs)} of {now.of_epochs}"
         if last and now.alive and 0 < done < 1:
             left = last.seconds / last.step * (total - last.step)
             text += f" · {widgets.percent(done, 0)} · about {widgets.duration(left)} left"
-            if validating:
-                text += f" · validating {validating.done:,} of {validating.total:,}"
+            if isinstance(newest, Validating):
+                text += f" · validating {newest.done:,} of {newest.total:,}"
         elif last:
             text += f" · step {last.step:,} · {widgets.duration(last.seconds)}"
     st.progress(done, text)

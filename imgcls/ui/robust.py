@@ -33,7 +33,8 @@ def robust(run: Run, answers: Predictions, found: Metrics) -> None:
         _corruptions(answers, measured)
     else:
         _measure(
-            run, answers, robustness.compute, "Measure robustness",
+            run, answers, robustness.compute, run.robustness_path(answers.split).exists(),
+            "Measure robustness",
             "Noise, blur, JPEG, brightness, contrast, rotation, translation and pixelation at "
             f"{LEVELS} severities: the model answers {passes} times for each of "
             f"{len(answers.labels):,} images.",
@@ -46,19 +47,30 @@ def robust(run: Run, answers: Predictions, found: Metrics) -> None:
     else:
         count = min(adversarial.IMAGES, len(answers.labels))
         _measure(
-            run, answers, adversarial.compute, "Attack the model",
+            run, answers, adversarial.compute, run.adversarial_path(answers.split).exists(),
+            "Attack the model",
             "Each pixel is moved a little, so as to do the most harm: FGSM in one step, PGD in "
             f"{adversarial.STEPS}, on {count:,} images drawn at random.",
         )  # fmt: skip
 
 
 def _measure(
-    run: Run, answers: Predictions, compute_it: Callable[..., None], label: str, text: str
+    run: Run,
+    answers: Predictions,
+    compute_it: Callable[..., None],
+    stale: bool,
+    label: str,
+    text: str,
 ) -> None:
-    """Offer a measurement, or show how far it is."""
+    """Offer a measurement, or show how far it is; `stale` where one of before is void by now."""
     key = f"{label} {run.id} {answers.split}"
     job = st.session_state.get(key)
     if job is None:
+        if stale:
+            st.info(
+                "What was measured before is void: the model or its data set is another now.",
+                icon=":material/update:",
+            )
         st.markdown(f"{text} It takes minutes, goes on while you look elsewhere, and is stored.")
         if st.button(label, type="primary", icon=":material/bolt:"):
             st.session_state[key] = compute.submit(

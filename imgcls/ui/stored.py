@@ -11,6 +11,11 @@ from imgcls.evaluate.predictions import Predictions
 from imgcls.runs import Run
 from imgcls.ui import compute, widgets
 
+ANEW = (
+    "The model or its data set is another than when its answers were stored: those are void, and "
+    "what is shown was asked anew."
+)
+
 
 def predictions_of(run: Run, split: str) -> Predictions | None:
     """Stored predictions, else None while they are being made, with a bar, or cannot be."""
@@ -18,9 +23,13 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
     key = (run.id, split)
     kept = st.session_state.get("evaluate_job")
     if found is not None:
+        if st.session_state.get("evaluate_anew") == key:
+            st.info(ANEW, icon=":material/update:")
         if kept is not None and kept[0] == key:
             del st.session_state["evaluate_job"]
         return found
+    if predictions.is_stale(run, split):
+        st.session_state["evaluate_anew"] = key
     if kept is None or kept[0] != key:
         job = compute.submit(
             predictions.compute, run.id, split, worker="model", progress=True, timeout=1800

@@ -60,6 +60,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
+def p_value(p: float) -> str:
+    """A p value with as many digits as matter."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
 def short_label(run: Run) -> str:
     """A run in a legend: recipe, start, and the end of its id to tell it in the table."""
     return f"{history.row(run).recipe} · {_began(run, '%d %b %H:%M')} · {run.id[-4:]}"

@@ -9,6 +9,7 @@ import pytest
 from imgcls import answers
 from imgcls.data import catalog
 from imgcls.evaluate import calibrate, compare, metrics, predictions
+from imgcls.events import Ended
 from tests.making import NOW, save_model, untrained_run
 from tests.pages.opened import open_page, said, settled
 
@@ -17,6 +18,7 @@ SECTIONS = [
     "Classes",
     "Confident mistakes",
     "Random sheet",
+    "Shortcuts",
     "Confidence",
     "Comparison",
     "How it learned",
@@ -316,3 +318,139 @@ def test_a_damaged_model_is_one_sentence(run):
 
     assert not app.exception
     assert "damaged" in said(app)
+
+
+def matrix_of(app):
+    return json.loads(app.get("plotly_chart")[0].proto.spec)["data"][-1]
+
+
+def test_the_matrix_can_show_shares_and_mistakes_alone_in_another_order(app, run):
+    found = metrics.summary(predictions.load(run, "test")).confusion
+
+    app.segmented_control("confusion_kind").set_value("Share of predicted").run()
+    app.toggle("confusion_mistakes").set_value(True).run()
+    app.toggle("confusion_similar").set_value(True).run()
+
+    assert not app.exception
+    cells = matrix_of(app)
+    assert sorted(map(tuple, cells["customdata"])) == [
+        (t, p, found[t, p]) for t in range(3) for p in range(3)
+    ]
+    for (true, called, count), text in zip(cells["customdata"], cells["text"], strict=True):
+        share = f"{count / found[:, called].sum():.1%}" if count else ""
+        assert text == ("" if true == called else share)
+
+
+def test_shortcuts_tell_of_each_trait_and_show_its_mistakes(app, run):
+    app = opened(app, "Shortcuts")
+
+    table = app.dataframe[0].value
+    assert {"brightness", "contrast", "sharpness"} <= set(table["trait"])
+    assert set(table["verdict"]) <= {"mistakes go with it", "within noise"}
+    assert "Sizes of files are not known of this data set." in said(app)
+    assert "No image has a plain margin." in said(app)
+
+    app.segmented_control(f"trait {run.id} test").set_value("sharpness").run()
+
+    assert not app.exception
+    assert "where mistakes are most frequent" in said(app)
+
+
+def finished(run):
+    run.append(Ended(time=0.0, state="finished", step=1, reason=""))
+    return run
+
+
+def test_seeds_of_one_training_are_told_as_mean_and_spread(app, run):
+    other = finished(untrained_run(now=NOW - timedelta(seconds=1), seed=1))
+    save_model(other, seed=1)
+    app.run()
+    assert next(box.label for box in app.expander) == "2 seeds of this training"
+
+    next(b for b in app.button if b.label.startswith("Judge 1 more")).click().run(timeout=60)
+
+    one, two = (predictions.load(r, "test").correct.mean() for r in (run, other))
+    mean, sd = (one + two) / 2, abs(one - two) / 2**0.5
+    assert not app.exception
+    assert app.expander[0].label == (
+        f"2 seeds of this training: accuracy {100 * mean:.2f} ± {100 * sd:.2f} %"
+    )
+
+
+def test_a_run_alone_has_no_word_on_seeds(app):
+    assert not [box for box in app.expander if "seeds" in box.label]
+
+
+def test_answers_of_another_model_are_void_and_the_page_says_so(app, run):
+    save_model(run, seed=5)
+    app = settled(app.run(), "evaluate_job")
+
+    assert "those are void, and what is shown was asked anew" in said(app)
+    found = metrics.summary(predictions.load(run, "test"))
+    assert {m.label: m.value for m in app.metric}["Accuracy"] == f"{found.accuracy:.2%}"
+
+
+def test_the_report_holds_the_comparison_that_was_chosen(app, run):
+    other = untrained_run(now=NOW - timedelta(seconds=1), epochs=9)
+    save_model(other, seed=1)
+    app = opened(app, "Comparison")
+    app.multiselect(f"compare {run.id}").set_value([other.id]).run()
+    app = settled(app, "evaluate_job")
+
+    app.segmented_control("evaluate_section").set_value("Classes").run()
+    assert "With the comparison to" in said(app)
+    app.button(f"report {run.id}").click().run(timeout=60)
+
+    assert not app.exception
+    assert not app.error
+
+
+def hard_data(kind):
+    """A data set on disk that figures could stumble over."""
+    classes = 1000 if kind == "a thousand classes" else 3
+    draw = np.random.default_rng(0)
+    splits = {}
+    for split, each in (("train", 2 if classes == 1000 else 10), ("test", 1)):
+        labels = np.repeat(np.arange(classes), each)
+        if kind == "a class without test image" and split == "test":
+            labels = labels[labels != 1]
+        images = draw.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
+        splits[split] = images, labels
+    with catalog.publishing("hard") as draft:
+        catalog.write(
+            draft, name="hard", classes=[f"class {i}" for i in range(classes)], splits=splits,
+            resized="", source="made up by the tests",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", ["a thousand classes", "a class without test image", "one answer for all"]
+)
+def test_every_section_stands_data_that_figures_could_stumble_over(home, kind):
+    hard_data(kind)
+    run, other = (
+        untrained_run("hard", now=NOW - timedelta(seconds=i), epochs=i + 1) for i in range(2)
+    )
+    for i, one in enumerate((run, other)):
+        save_model(one, seed=i, fill=0.0 if kind == "one answer for all" else None)
+    _, labels, held = catalog.select("hard", "validation", 0.1, 0)
+    for epoch in (1, 2):
+        answers.keep(run, epoch, np.eye(labels.max() + 1, dtype=np.float16)[labels[held]])
+    app = settled(open_page("evaluate", run=run.id), "evaluate_job")
+    for section in SECTIONS:
+        app = opened(app, section)
+        assert not app.exception, section
+        assert not app.error, section
+        if section == "Comparison":
+            app.multiselect(f"compare {run.id}").set_value([other.id]).run()
+            app = settled(app, "evaluate_job")
+            assert not app.exception
+            if kind == "one answer for all":
+                assert "level with" in said(app)
+        if section == "Confusion matrix" and kind == "a thousand classes":
+            assert "The 50 of 1,000 classes with most mistakes" in said(app)
+            assert len(matrix_of(app)["customdata"]) == 2500
+        assert "nan" not in said(app).lower()
+
+    app.button(f"report {run.id}").click().run(timeout=120)
+    assert not app.error
