@@ -38,7 +38,10 @@ def keep(run: Run, epoch: int, logits: NDArray[np.float16]) -> None:
 def stride(settings: TrainConfig, size: int) -> int:
     """Of how many evaluations one is kept, where each takes `size` bytes."""
     most = max(2, min(MOST, MOST_BYTES // max(1, size)))
-    return -(-_evaluation(settings, settings.epochs) // most)
+    evaluations = _evaluation(settings, settings.epochs)
+    if evaluations <= most:
+        return 1
+    return -(-evaluations // (most - 1))  # the newest is kept besides
 
 
 def _evaluation(settings: TrainConfig, epoch: int) -> int:

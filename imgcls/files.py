@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from pathlib import Path
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
-    draft = path.with_name(f".{path.name}.draft")
+    # Of its own for each writer: two that write one file at once must not share a draft.
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.draft")
     with dropping(draft):
         write(draft)
         fsync(draft)

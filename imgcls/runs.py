@@ -26,7 +26,8 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -43,6 +44,7 @@ from imgcls.events import Ended, Epoch, Event, Queued, Step, effective, from_lin
 
 ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
 KEPT_CHECKPOINTS = 2
+JUDGING_SECONDS = 3600.0  # how long one process waits for another that asks the same model
 START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
 
 
@@ -103,16 +105,16 @@ class Run:
         return self.path / "tensorboard"
 
     def predictions_path(self, split: str, tta: bool = False) -> Path:
-        return self.path / "predictions" / f"{split}{'.tta' if tta else ''}.npz"
+        return self.path / "predictions" / f"{_stem(split)}{'.tta' if tta else ''}.npz"
 
     def features_path(self, split: str) -> Path:
-        return self.path / "predictions" / f"{split}.features.npy"
+        return self.path / "predictions" / f"{_stem(split)}.features.npy"
 
     def robustness_path(self, split: str) -> Path:
-        return self.path / "predictions" / f"{split}.robustness.npz"
+        return self.path / "predictions" / f"{_stem(split)}.robustness.npz"
 
     def adversarial_path(self, split: str) -> Path:
-        return self.path / "predictions" / f"{split}.adversarial.npz"
+        return self.path / "predictions" / f"{_stem(split)}.adversarial.npz"
 
     def answers_path(self, epoch: int) -> Path:
         return self.path / "predictions" / f"epoch-{epoch:05d}.npy"
@@ -269,6 +271,25 @@ class Run:
     def save_answers(self, epoch: int, write: Callable[[Path], None]) -> None:
         self._save_prediction(self.answers_path(epoch), write)
 
+    @contextmanager
+    def judging(self, split: str) -> Iterator[None]:
+        """One process at a time asks the model about a split; a second waits for the first.
+
+        Raises RunError where the run is gone, or the other takes longer than JUDGING_SECONDS.
+        """
+        path = self.predictions_path(split).with_suffix(".lock")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            held = files.lock(path, patience=JUDGING_SECONDS)
+        except FileNotFoundError:
+            raise RunError(f"Run {self.id} was deleted while it was evaluated.") from None
+        if held is None:
+            raise RunError(f"Another process asks {self.id} about {split} images: wait for it.")
+        try:
+            yield
+        finally:
+            os.close(held)
+
     def _save_prediction(self, path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(exist_ok=True)
         files.write_atomically(path, write)
@@ -356,6 +377,12 @@ def summary(run: Run) -> dict[str, Any]:
         "created": run.facts["created"],
         "reason": ended[-1].reason if ended else "",
     }
+
+
+def _stem(split: str) -> str:
+    """The file name of a split's answers: test, or test@other for the split other/test."""
+    dataset, _, part = split.rpartition("/")
+    return f"{part}@{dataset}" if dataset else part
 
 
 def checkpoint_step(path: Path) -> int:

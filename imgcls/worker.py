@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls import answers, jobs, runs
 from imgcls.data import catalog
-from imgcls.errors import DataError, ImgclsError, RunError
+from imgcls.errors import ImgclsError, RunError
 from imgcls.events import Ended, Epoch, Judging, Queued, Resumed, Started, Step
 from imgcls.runs import Run
 
@@ -255,15 +255,17 @@ def _judge(run: Run, stopping: Callable[[], bool]) -> str:
             told = time.monotonic()
             run.append(Judging(split=split, done=int(done), total=int(total)))
 
+    dataset = catalog.load(run.config.dataset)
     for split in JUDGED:
+        if split == "test" and split not in dataset.splits:
+            continue
+        told = 0.0
         try:
             predictions.compute(run.id, split, progress)
             _log(f"answers for {split} images stored")
         except Stopped:
             return "Stopped before the model had answered for all images."
-        except DataError as error:  # it has no such images
-            _log(str(error))
-        except (ImgclsError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, the run has finished
             _log(f"answers for {split} images not stored: {error}")
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             return f"Its answers for {split} images were not stored ({why}): Evaluate asks anew."

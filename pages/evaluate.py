@@ -5,6 +5,7 @@ import streamlit as st
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import metrics, predictions
+from imgcls.runs import Run
 from imgcls.ui import (
     comparing,
     confidence,
@@ -39,6 +40,22 @@ SECTIONS = {
 }
 
 
+def choose_images(run: Run) -> str:
+    """The split to judge by: of the run's own data set, or of another that its model fits."""
+    fitting = predictions.fitting(run)
+    name = fitting[0]
+    if len(fitting) > 1:
+        name = st.selectbox("Data set", fitting, key=f"evaluate_dataset {run.id}") or name
+    dataset, own = catalog.load(name), name == fitting[0]
+    splits = [
+        s
+        for s in ("test", "validation", "train")
+        if s in dataset.splits or (own and s == "validation")
+    ]
+    split = st.segmented_control("Images", splits, default=splits[0], key=f"evaluate_split {name}")
+    return (split or splits[0]) if own else f"{name}/{split or splits[0]}"
+
+
 def judge() -> None:
     """Everything below the choice of run and split."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
@@ -50,13 +67,8 @@ def judge() -> None:
             "train", "Train a classifier",
         )  # fmt: skip
         return
-    dataset = catalog.load(run.config.dataset)
-    splits = [
-        s for s in ("test", "validation", "train") if s == "validation" or s in dataset.splits
-    ]
     with right:
-        split = st.segmented_control("Images", splits, default=splits[0], key="evaluate_split")
-    split = split or splits[0]
+        split = choose_images(run)
     answers = stored.predictions_of(run, split)
     if answers is None:
         return
@@ -66,6 +78,7 @@ def judge() -> None:
         st.warning(caution, icon=":material/warning:")
     elif split == "test":
         st.caption(evaluation.TEST_OPENED)
+    st.caption(evaluation.weights(run))
     seeds.spread(run, answers)
     names = list(SECTIONS)
     section = st.segmented_control(

@@ -133,3 +133,27 @@ def test_a_coverage_that_cannot_be_had_is_refused():
 
     with pytest.raises(DataError, match="between 0 and 1"):
         calibrate.conformal(shares, np.array([0]), shares, np.array([0]), 1.0)
+
+
+@pytest.mark.parametrize("classes", [3, 20, 100, 1000])
+def test_a_model_that_knows_nothing_names_every_class_and_never_none(classes):
+    shares = np.full((50, classes), 1 / classes)
+    labels = np.arange(50) % classes
+
+    found = calibrate.conformal(shares, labels, shares, labels, 0.9)
+
+    assert (found.coverage, found.empty, found.size) == (1.0, 0.0, classes)
+
+
+def test_overconfidence_has_the_interval_of_a_mean_difference():
+    draw = np.random.default_rng(0)
+    right = draw.random((2000, 400)) < 0.8
+
+    # Of a model that is 80 % sure and as often right, about one interval in twenty misses zero.
+    spans = [calibrate.overconfidence(np.full(400, 0.8), one) for one in right]
+    missed = np.mean([not low <= 0 <= high for low, high in spans])
+    assert 0.03 < missed < 0.07
+
+    low, _ = calibrate.overconfidence(np.full(400, 0.95), right[0])
+    assert low > 0.05
+    assert calibrate.overconfidence(np.array([0.9]), np.array([True])) == (-1.0, 1.0)

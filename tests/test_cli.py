@@ -511,6 +511,38 @@ def test_evaluate_as_text_says_interval_and_matrix(call, tiny_dataset):
     assert "rows true, columns predicted" in out
 
 
+def test_evaluate_tells_of_traits_and_of_seeds(answer, tiny_dataset):
+    runs_of = [untrained_run(now=NOW + timedelta(minutes=seed), seed=seed) for seed in (0, 1)]
+    for run in runs_of:
+        run.append(Ended(time=0.0, state="finished", step=1, reason=""))
+        found = answer("evaluate", run.id)
+
+    assert {"brightness", "contrast"} <= {one["trait"] for one in found["traits"]}
+    assert sum(group["images"] for group in found["traits"][0]["groups"]) == found["n"]
+    assert found["seeds"]["runs"] == [run.id for run in runs_of]
+    accuracy = found["seeds"]["figures"][0]
+    assert accuracy["figure"] == "accuracy"
+    assert accuracy["values"][1] == found["accuracy"]
+    assert accuracy["mean"] == pytest.approx(sum(accuracy["values"]) / 2)
+
+
+def test_evaluate_judges_by_another_data_set(answer, refusal, tiny_dataset):
+    run = untrained_run()
+    images, labels = catalog.arrays("tiny", "test")
+    with catalog.publishing("other") as draft:
+        splits = {"train": (images, labels), "test": (images[:4], labels[:4])}
+        catalog.write(
+            draft, name="other", classes=catalog.load("tiny").classes, splits=splits, resized="",
+            source="",
+        )  # fmt: skip
+
+    found = answer("evaluate", run.id, "--split", "other/test")
+
+    assert (found["dataset"], found["n"]) == ("other", 4)
+    assert "learned from tiny" in found["caution"]
+    assert "No data set named 'none'" in refusal("evaluate", run.id, "--split", "none/test")
+
+
 def test_evaluate_tells_calibration_before_and_after_a_temperature_from_validation(
     answer, tiny_dataset
 ):

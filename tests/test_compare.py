@@ -8,6 +8,7 @@ from statsmodels.stats.multitest import multipletests
 from imgcls.errors import DataError
 from imgcls.evaluate import compare
 from imgcls.evaluate.predictions import Predictions
+from tests.making import untrained_run
 
 
 def answers(run, predicted, true, classes=3, **changes) -> Predictions:
@@ -122,3 +123,13 @@ def test_what_only_one_calls_right_comes_with_the_surest_mistakes_of_the_other_f
 
     assert compare.only_right(a, b).tolist() == [1, 0]
     assert compare.only_right(b, a).tolist() == []
+
+
+def test_a_run_that_learned_from_the_images_is_not_held_against_one_that_did_not(tiny_dataset):
+    apart, whole = untrained_run(), untrained_run(train_on="train+validation")
+
+    compare.check_fair([apart, whole], "test")
+    compare.check_fair([apart, apart], "validation")
+    compare.check_fair([apart, whole], "train")  # both did
+    with pytest.raises(DataError, match=f"{whole.id} learned"):
+        compare.check_fair([apart, whole], "validation")

@@ -89,22 +89,35 @@ def test_bootstrap_intervals_are_as_wide_as_the_figure_scatters():
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.25)
 
 
-def test_the_interval_of_auc_is_that_of_hanley_and_mcneil():
-    # Their example: area 0.893 from 51 abnormal and 58 normal images has standard error 0.032.
-    area, ours, others = 0.893, 51, 58
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    error = (
-        (area * (1 - area) + (ours - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2))
-        / (ours * others)
-    ) ** 0.5
-    assert error == pytest.approx(0.032, abs=0.0006)
+def test_the_error_of_auc_is_that_of_hanley_and_mcneils_example():
+    # Their table II: an area of 0.893 from 51 abnormal and 58 normal pictures, error 0.032.
+    assert intervals.auc_error(0.893, 51, 58) == pytest.approx(0.032, abs=6e-4)
 
-    draw = np.random.default_rng(0)
-    labels = np.array([1] * ours + [0] * others)
-    scores = draw.normal(size=ours + others) + 1.75 * labels
-    found = intervals.estimates(predictions(np.stack([0 * scores, scores], 1), labels))[1].iloc[1]
-    width = found["AUC high"] - found["AUC low"]
-    assert 0.5 * 2 * 1.96 * 0.032 < width < 2 * 2 * 1.96 * 0.032
+
+def test_the_interval_of_auc_is_so_many_errors_wide(noisy):
+    found = intervals.estimates(noisy)[1]
+
+    for area, low, high, ours in zip(
+        found["AUC"], found["AUC low"], found["AUC high"], found["support"], strict=True
+    ):
+        half = 1.959964 * intervals.auc_error(area, ours, 500 - ours)
+        assert (area - low, high - area) == pytest.approx((half, half))
+
+
+def test_a_perfect_ranking_of_few_images_has_no_interval_rather_than_a_certain_one():
+    found = intervals.estimates(predictions([[5, 0], [4, 0], [0, 5]], [0, 0, 1]))[1]
+
+    assert found["AUC"].tolist() == [1, 1]
+    assert found["AUC low"].isna().all()
+    assert found["F1 low"].isna().all()
+
+
+def test_equally_likely_classes_come_in_their_order():
+    found = intervals.estimates(predictions(np.zeros((6, 6)), range(6)))[0]
+
+    shares = found.set_index("figure")["value"]
+    assert [shares[f"top-{k} accuracy"] for k in (2, 3, 5)] == pytest.approx([2 / 6, 3 / 6, 5 / 6])
+    assert shares["accuracy"] == pytest.approx(1 / 6)
 
 
 def test_what_is_undefined_is_nan():

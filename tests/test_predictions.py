@@ -114,7 +114,7 @@ def test_progress_ends_at_all_images(run):
 @pytest.mark.parametrize("split", ["tset", "../test", "", "train+validation"])
 def test_an_unknown_split_is_named(run, split):
     for ask in (lambda: predictions.compute(run.id, split), lambda: predictions.load(run, split)):
-        with pytest.raises(DataError, match="No split named"):
+        with pytest.raises(DataError, match=r"No split named|cannot name a data set"):
             ask()
 
 
@@ -240,3 +240,64 @@ def test_what_has_no_direction_is_like_nothing():
 
     assert rows.tolist() == [0, 1]
     assert cosines.tolist() == [0, 0]
+
+
+def another_dataset(name="other", classes=("red", "green", "blue"), size=32):
+    labels = np.array([0, 1, 2, 2])
+    images = np.random.default_rng(5).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    with catalog.publishing(name) as draft:
+        splits = {"train": (images, labels), "test": (images[2:], labels[2:])}
+        catalog.write(draft, name=name, classes=classes, splits=splits, resized="", source="")
+
+
+def test_images_of_another_data_set_with_the_same_classes_are_judged_and_stored_apart():
+    run = untrained_run(model="simple_cnn")
+    another_dataset()
+    predictions.compute(run.id, "test")
+
+    predictions.compute(run.id, "other/test")
+
+    found = predictions.load(run, "other/test")
+    assert (found.dataset, found.split) == ("other", "other/test")
+    assert found.labels.tolist() == [2, 2]
+    assert (
+        predictions.pictures(run, "other/test", [1])[0] == catalog.arrays("other", "test")[0][1]
+    ).all()
+    assert len(predictions.load(run, "test").labels) == 30
+    assert len(predictions.features(run, "other/test")) == 2
+    assert predictions.fits_on_validation(run, "other/test")
+    assert not predictions.learned(run, "other/train")
+    assert predictions.learned(run, "tiny/train")
+    assert "learned from tiny" in predictions.caution(run, "other/test")
+
+
+def test_answers_to_another_data_set_are_void_when_it_changes(run):
+    another_dataset()
+    predictions.compute(run.id, "other/test")
+    predictions.compute(run.id, "test")
+
+    replace_dataset("other")
+
+    assert predictions.load(run, "other/test") is None
+    assert predictions.is_stale(run, "other/test")
+    assert predictions.load(run, "test") is not None
+
+
+def test_a_model_fits_data_of_its_classes_and_size_alone(run):
+    another_dataset()
+    another_dataset("small", size=16)
+    another_dataset("names", classes=("red", "green", "yellow"))
+
+    assert predictions.fitting(run) == ["tiny", "other"]
+    for name in ("small", "names"):
+        with pytest.raises(ModelError, match="train a new run"):
+            predictions.compute(run.id, f"{name}/test")
+
+
+@pytest.mark.parametrize("split", ["nothing/test", "../../etc/test", "tiny/", "a/b/test"])
+def test_a_split_of_no_data_set_is_refused_and_stores_nothing(run, split):
+    before = sorted(run.path.rglob("*"))
+
+    with pytest.raises(DataError):
+        predictions.compute(run.id, split)
+    assert sorted(run.path.rglob("*")) == before

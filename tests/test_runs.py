@@ -1,10 +1,11 @@
 import fcntl
 import os
+import threading
 from datetime import datetime
 
 import pytest
 
-from imgcls import events, runs
+from imgcls import events, files, runs
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
 from imgcls.events import Ended, Epoch, Profile, Queued, Resumed, Step
@@ -266,3 +267,39 @@ def test_a_summary_of_a_run_cut_off_after_a_word_on_its_time_still_tells_seconds
     run.append(Profile(step=12, images=0, seconds={"forward": 1.0}))
 
     assert runs.summary(run)["seconds"] == 12.0
+
+
+def test_two_that_write_one_file_at_once_do_not_share_a_draft(tmp_path):
+    path, seen = tmp_path / "file", []
+
+    def slowly(text):
+        def write(draft):
+            seen.append(draft)
+            draft.write_text(text)
+            barrier.wait(10)
+
+        return write
+
+    barrier = threading.Barrier(2)
+    both = [
+        threading.Thread(target=files.write_atomically, args=(path, slowly(text))) for text in "ab"
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+
+    assert len(set(seen)) == 2
+    assert path.read_text() in "ab"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_at_a_time_asks_a_model_about_a_split(run, monkeypatch):
+    monkeypatch.setattr(runs, "JUDGING_SECONDS", 0.1)
+    with run.judging("test"):
+        with run.judging("train"):
+            pass
+        with pytest.raises(RunError, match="Another process asks"), run.judging("test"):
+            pass
+    with run.judging("test"):
+        pass

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from imgcls import models
 from imgcls.evaluate import saliency
@@ -51,3 +52,29 @@ def test_another_class_is_seen_elsewhere():
     first, second = (saliency.maps(run.id, picture(), target) for target in (0, 1))
 
     assert not np.allclose(first[saliency.GRADIENTS], second[saliency.GRADIENTS])
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [("speed_net", 2), ("resnet18", 4), ("googlenet", 2), ("cnn", 4)]
+)
+def test_grad_cam_looks_at_the_last_map_with_all_its_branches(model, side):
+    settings = untrained_run(model=model).config
+    network = models.build(settings, 3, 32).eval()
+
+    layer = saliency.last_map(network, torch.zeros(1, 3, 32, 32))
+
+    shapes = []
+    layer.register_forward_hook(lambda *args: shapes.append(args[2].shape))
+    widest = 0
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    widest = max(p.shape[1] for p in network.parameters() if p.ndim == 2)
+    assert shapes[0][-1] >= side
+    assert shapes[0][1] <= widest  # what the head sees, not a part of it
+
+
+def test_a_network_of_attention_has_no_map_of_places():
+    run = untrained_run(model="vit_b_16", stem="imagenet", input_size=224)
+    network = models.build(run.config, 3, 224).eval()
+
+    assert saliency.last_map(network, torch.zeros(1, 3, 224, 224)) is None

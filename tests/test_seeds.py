@@ -46,8 +46,8 @@ def test_a_spread_is_mean_standard_deviation_and_students_interval():
     (spread,) = seeds.spreads(told)
 
     assert spread.values == (0.89, 0.90, 0.92)
-    assert spread.mean == pytest.approx(0.9033333)
-    assert spread.sd == pytest.approx(0.0152753)
+    assert spread.mean == pytest.approx(2.71 / 3)
+    assert spread.sd == pytest.approx(0.0152752523)
     assert spread.interval == pytest.approx(
         stats.t.interval(0.95, 2, loc=spread.mean, scale=spread.sd / 3**0.5)
     )

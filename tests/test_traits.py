@@ -135,5 +135,7 @@ def test_sizes_of_files_are_those_of_the_import(tiny_dataset):
     assert traits.file_sizes("tiny", "test").tolist() == [1029 - i for i in range(30)]
     assert traits.file_sizes("tiny", "train") is None
 
-    table.write_text("\n".join([",".join(catalog.IMAGE_COLUMNS), *lines[:9], *lines[10:]]), encoding="utf-8")
+    table.write_text(
+        "\n".join([",".join(catalog.IMAGE_COLUMNS), *lines[:9], *lines[10:]]), encoding="utf-8"
+    )
     assert traits.file_sizes("tiny", "test") is None  # one is missing: which belongs to which?

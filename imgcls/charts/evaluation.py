@@ -103,6 +103,43 @@ def confusion(
     return drawn
 
 
+def confusion_over_epochs(
+    epochs: Sequence[int],
+    matrices: NDArray[np.int64],
+    classes: Sequence[str],
+    order: Sequence[int] | NDArray[np.int64] | None = None,
+) -> go.Figure:
+    """`confusion` after each of some epochs, (epochs, classes, classes), with a slider of its own.
+
+    For a page that nobody computes behind; it opens at the last epoch.
+    """
+    drawn = [confusion(matrix, classes, order=order) for matrix in matrices]
+    moving = drawn[-1]
+    moving.frames = [
+        go.Frame(data=one.data, name=str(epoch)) for epoch, one in zip(epochs, drawn, strict=True)
+    ]
+    at_once = {
+        "mode": "immediate",
+        "frame": {"duration": 0, "redraw": True},
+        "transition": {"duration": 0},
+    }
+    moving.update_layout(
+        height=moving.layout.height + 90,
+        margin={"b": 90},
+        sliders=[
+            {
+                "active": len(drawn) - 1,
+                "currentvalue": {"prefix": "after epoch "},
+                "steps": [
+                    {"label": str(e), "method": "animate", "args": [[str(e)], at_once]}
+                    for e in epochs
+                ],
+            }
+        ],
+    )
+    return moving
+
+
 def reliability(
     shown: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]],
     height: int = 340,
@@ -226,14 +263,15 @@ def class_curves(
     marked: int | None = None,
     height: int = 300,
     y: str = "recall",
+    colors: Sequence[str] | None = None,
 ) -> go.Figure:
     """A line a class over epochs: shares (epochs, classes) in 0..1; one epoch is marked."""
     drawn = figure(height, y, hovermode="x unified", showlegend=len(classes) <= NUMBERED)
-    colors = class_colors(classes)
+    colors = colors or [PALETTE[i % len(PALETTE)] for i in range(len(classes))]
     for i, name in enumerate(classes):
         drawn.add_scatter(
             x=list(epochs), y=shares[:, i], name=escape(name), mode="lines+markers",
-            line={"color": colors[name], "width": 1.5}, marker={"size": 4},
+            line={"color": colors[i], "width": 1.5}, marker={"size": 4},
             hovertemplate="%{y:.1%}",
         )  # fmt: skip
     if marked is not None:
@@ -249,7 +287,7 @@ def image_map(
     labels: NDArray[np.int64],
     predicted: NDArray[np.int64],
     classes: Sequence[str],
-    frame: tuple[float, float, float, float],
+    frame: tuple[float, float, float, float] | None = None,
     height: int = 560,
 ) -> go.Figure:
     """Images (N, 2) by true class, mistakes as crosses, in the frame left, right, bottom, top.
@@ -277,9 +315,8 @@ def image_map(
                 hovertext=[f"{names[labels[r]]} → {names[predicted[r]]}" for r in rows],
                 hoverinfo="text",
             )  # fmt: skip
-    left, right, bottom, top = frame
-    drawn.update_xaxes(range=[left, right], showticklabels=False, showgrid=False)
-    drawn.update_yaxes(range=[bottom, top], showticklabels=False, showgrid=False)
+    drawn.update_xaxes(range=frame and frame[:2], showticklabels=False, showgrid=False)
+    drawn.update_yaxes(range=frame and frame[2:], showticklabels=False, showgrid=False)
     drawn.update_layout(
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from imgcls.runs import Run
 
 BLOCK = 64  # pictures read into memory at a time
+CURVE_POINTS = 101  # of a curve in JSON, evenly drawn
 MATRIX_CLASSES = 20  # a confusion matrix of more is no use as text
-Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Split = Annotated[
+    str, typer.Option(help="train, validation or test; NAME/test for that of another data set.")
+]
 Tta = Annotated[
     bool, typer.Option("--tta", help="Average over mirrored and shifted views, as trained on.")
 ]
@@ -46,12 +49,14 @@ def evaluate(
 
     if against and not report:
         raise ConfigError("--against names runs for a report: give --report FILE.html too.")
-    found = show.find_run(run)
+    found, others = show.find_run(run), [show.find_run(name) for name in against or []]
+    if report and not report.parent.is_dir():
+        raise DataError(f"There is no folder {report.parent}: make it, or name another.")
     stored = _answers(found, split, tta)
     if robustness:
         _measure_robustness(found, split)
     if report:
-        _report(found, split, report, against or [])
+        _report(found, split, report, others)
     judged, caution = metrics.summary(stored), predictions.caution(found, split)
     if not json:
         _print(judged, caution)
@@ -76,10 +81,99 @@ def evaluate(
             "overall": overall.to_dict("records"),
             "class_intervals": by_class.to_dict("records"),
             "calibration": _calibration(found, stored, tta),
+            **_confidence(found, stored, tta),
+            "learning": _learning(found),
+            "traits": _traits(found, stored),
+            "seeds": _seeds(found, split, tta),
             **_robustness(found, split),
             "caution": caution,
         }
     )
+
+
+def _confidence(run: "Run", judged: "Predictions", tta: bool) -> dict[str, Any]:
+    """Reliability by bin, what answering only when sure costs, and label sets where honest."""
+    import numpy as np
+
+    from imgcls.evaluate import calibrate, predictions
+
+    shares, held = calibrate.scaled(judged.logits, 1.0), None
+    if predictions.fits_on_validation(run, judged.split):
+        held = _answers(run, "validation", tta)
+        temperature = calibrate.temperature(held.logits, held.labels)
+        shares = calibrate.scaled(judged.logits, temperature)
+        of_held = calibrate.scaled(held.logits, temperature)
+    bins = calibrate.reliability(shares, judged.labels)
+    thresholds, coverage, risk = calibrate.risk_coverage(shares, judged.labels)
+    rows = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
+    return {
+        "reliability": {
+            "edges": bins.edges.tolist(),
+            "images": bins.counts.tolist(),
+            "confidence": bins.confidence.tolist(),
+            "accuracy": bins.accuracy.tolist(),
+        },
+        "risk_coverage": [
+            {"threshold": thresholds[i], "coverage": coverage[i], "risk": risk[i]} for i in rows
+        ],
+        "conformal": [
+            asdict(calibrate.conformal(of_held, held.labels, shares, judged.labels, wanted))
+            for wanted in calibrate.COVERAGES
+        ]
+        if held is not None
+        else [],
+    }
+
+
+def _learning(run: "Run") -> dict[str, Any] | None:
+    """Accuracy and recalls on validation after each epoch whose answers were kept."""
+    from imgcls.evaluate import dynamics
+
+    history = dynamics.load(run)
+    if history is None:
+        return None
+    right = (history.predicted == history.labels).mean(1)
+    return {
+        "epochs": history.epochs,
+        "accuracy": right.tolist(),
+        "recalls": dynamics.recalls(dynamics.confusions(history)).tolist(),
+    }
+
+
+def _traits(run: "Run", judged: "Predictions") -> list[dict[str, Any]]:
+    """Mistakes by traits of the images, those first that mistakes depend on most."""
+    from imgcls.evaluate import traits
+
+    _, found = traits.of_run(run, judged)
+    return [
+        {
+            "trait": one.name,
+            "p": one.p,
+            "real": one.real,
+            "groups": [
+                {"middle": middle, "images": images, "wrong": wrong}
+                for middle, images, wrong in zip(
+                    one.middle.tolist(), one.images.tolist(), one.wrong.tolist(), strict=True
+                )
+            ],
+        }
+        for one in found
+    ]
+
+
+def _seeds(run: "Run", split: str, tta: bool) -> dict[str, Any]:
+    """Mean and spread over runs that differ in their seed alone and have stored answers."""
+    from imgcls.evaluate import predictions, seeds
+
+    judged = [predictions.load(other, split, tta) for other in seeds.siblings(run)]
+    known = [one for one in judged if one is not None]
+    found = seeds.spreads([seeds.figures(one) for one in known]) if len(known) > 1 else []
+    return {
+        "runs": [one.run for one in known],
+        "figures": [
+            {"figure": o.name, "mean": o.mean, "sd": o.sd, "values": o.values} for o in found
+        ],
+    }
 
 
 def _measure_robustness(run: "Run", split: str) -> None:
@@ -109,12 +203,9 @@ def _robustness(run: "Run", split: str) -> dict[str, Any]:
     return told
 
 
-def _report(run: "Run", split: str, path: Path, against: list[str]) -> None:
+def _report(run: "Run", split: str, path: Path, others: "list[Run]") -> None:
     from imgcls.evaluate import predictions, report
 
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {path.parent}: make it, or name another.")
-    others = [show.find_run(name) for name in against]
     for other in others:
         _answers(other, split, tta=False)
     _answers(run, split, tta=False)
@@ -138,6 +229,7 @@ def compare(
 
     found = list({run.id: run for run in map(show.find_run, runs)}.values())
     compare.check_number(len(found))
+    compare.check_fair(found, split)
     stored = [_answers(run, split, tta) for run in found]
     pairs = compare.pairs(stored)
     judged = [metrics.summary(one) for one in stored]

@@ -28,7 +28,7 @@ ATTACKS = ("FGSM", "PGD")
 
 def load(run: Run, split: str) -> Tally | None:
     """What was computed, by (ATTACKS, EPSILONS); None where it is of another model or data set."""
-    return tallies.read(run.adversarial_path(split), lambda: _facts(run))
+    return tallies.read(run.adversarial_path(split), lambda: _facts(run, split))
 
 
 def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
@@ -40,7 +40,7 @@ def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
 
     run = runs.get(run_id)
     images, labels, indices = predictions.judged_images(run, split)
-    facts = _facts(run)  # before the weights are read: see `predictions.compute`
+    facts = _facts(run, split)  # before the weights are read: see `predictions.compute`
     judge = predictions.judge(run)
     for parameter in judge.model.parameters():
         parameter.requires_grad_(False)  # only pixels are followed back
@@ -104,6 +104,6 @@ def _right(judge: Judge, pixels: "Tensor", labels: "Tensor") -> int:
         return int((judge.of_pixels(pixels).argmax(1) == labels).sum())
 
 
-def _facts(run: Run) -> dict[str, object]:
+def _facts(run: Run, split: str) -> dict[str, object]:
     setting = {"epsilons": list(EPSILONS), "images": IMAGES, "steps": STEPS, "stride": STRIDE}
-    return {**predictions.facts(run), "adversarial": FORMAT, **setting}
+    return {**predictions.facts(run, split), "adversarial": FORMAT, **setting}

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from scipy.stats import norm
 
 from imgcls.errors import DataError
 
+COVERAGES = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)  # that label sets are asked for
 BINS = 15  # of equal width; Guo et al. 2017
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are looked through
 
@@ -61,6 +63,18 @@ def reliability(shares: Floats, labels: NDArray[np.int64], bins: int = BINS) -> 
     return Reliability(
         edges, counts.astype(np.int64), mean, accuracy, ece, float(gaps[filled].max())
     )
+
+
+def overconfidence(sure: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
+    """The 95 % interval of mean confidence less accuracy, -1..1, of (N,) images each.
+
+    Of the mean difference an image, normal; (-1, 1) for a single image.
+    """
+    gaps = sure - right
+    if len(gaps) < 2:
+        return -1.0, 1.0
+    half = float(norm.ppf(0.975)) * float(gaps.std(ddof=1)) / len(gaps) ** 0.5
+    return float(gaps.mean()) - half, float(gaps.mean()) + half
 
 
 def brier(shares: Floats, labels: NDArray[np.int64]) -> float:
@@ -143,17 +157,17 @@ def conformal(
 ) -> Conformal:
     """Label sets with a threshold from held-out images, judged on others; coverage in 0..1.
 
-    A label is in the set where its probability is at least 1 - q; q is the ⌈(n + 1)·coverage⌉-th
-    smallest of 1 - (probability of the true label) over n held-out images; every label is in where
-    n is too small for that. If both come from one source, sets hold the true label that often on
+    A label is in the set where its probability is at least the ⌈(n + 1)·coverage⌉-th largest
+    probability that n held-out images give their true label; every label is in where n is too small
+    for that. If both come from one source, sets hold the true label that often on
     average. Source: Sadinle, Lei and Wasserman 2019, JASA 114; Angelopoulos and Bates 2021,
     arXiv:2107.07511, section 1. Raises DataError for a coverage outside 0..1.
     """
     if not 0 < coverage < 1:
         raise DataError(f"A coverage of {coverage:g} cannot be had: choose one between 0 and 1.")
-    scores = np.sort(1 - held[np.arange(len(held_labels)), held_labels])
-    rank = int(np.ceil((len(scores) + 1) * coverage))
-    threshold = 0.0 if rank > len(scores) else float(1 - scores[rank - 1])
+    true = -np.sort(-held[np.arange(len(held_labels)), held_labels])  # the largest first
+    rank = int(np.ceil((len(true) + 1) * coverage))
+    threshold = 0.0 if rank > len(true) else float(true[rank - 1])
     sets = shares >= threshold
     sizes = sets.sum(1)
     return Conformal(

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from imgcls.errors import DataError
+from imgcls.evaluate import predictions
 from imgcls.evaluate.predictions import Predictions
+from imgcls.runs import Run
 
 ALPHA = 0.05  # a difference is called real where chance alone makes it, or more, less often
 MOST = 12  # runs at once: 66 pairs
@@ -78,6 +80,16 @@ def check_number(runs: int) -> None:
     """Raise DataError for too few runs to compare, or too many."""
     if not 2 <= runs <= MOST:
         raise DataError(f"Choose 2 to {MOST} different runs to compare: these are {runs}.")
+
+
+def check_fair(compared: Sequence[Run], split: str) -> None:
+    """Raise DataError where some of the runs have learned from the images, and others have not."""
+    learned = [run.id for run in compared if predictions.learned(run, split)]
+    if 0 < len(learned) < len(compared):
+        raise DataError(
+            f"{', '.join(learned)} learned, or may have learned, from these {split} images, the "
+            "others did not: a comparison would be unfair. Compare them on test."
+        )
 
 
 def disagreements(a: Predictions, b: Predictions) -> tuple[int, int]:

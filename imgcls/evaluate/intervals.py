@@ -86,17 +86,28 @@ def _auc(scores: Floats, true: NDArray[np.bool_]) -> tuple[float, float, float]:
     if not ours or not others:
         return (np.nan,) * 3
     area = float(roc_auc_score(true, scores))
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (ours - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2)
-    spread = float(norm.ppf(0.975)) * (max(variance, 0.0) / (ours * others)) ** 0.5
+    spread = float(norm.ppf(0.975)) * auc_error(area, ours, others)
+    if not spread:  # all or none in order: the formula knows no doubt then, however few images
+        return area, np.nan, np.nan
     return area, max(0.0, area - spread), min(1.0, area + spread)
 
 
+def auc_error(area: float, ours: int, others: int) -> float:
+    """The standard error of an area 0..1 under the ROC curve, of so many images of each kind.
+
+    Source: Hanley and McNeil 1982, Radiology 143, 29-36, equations 1 and 2.
+    """
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (ours - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2)
+    return float((max(variance, 0.0) / (ours * others)) ** 0.5)
+
+
 def _rank(predictions: Predictions) -> NDArray[np.int64]:
-    """(N,): how many classes are likelier than the true one."""
-    logits = predictions.logits
-    true = logits[np.arange(len(logits)), predictions.labels]
-    ranks: NDArray[np.int64] = (logits > true[:, None]).sum(1)
+    """(N,): how many classes come before the true one; equally likely ones in their own order."""
+    logits, labels = predictions.logits, predictions.labels
+    true = logits[np.arange(len(logits)), labels][:, None]
+    before = np.arange(logits.shape[1]) < labels[:, None]
+    ranks: NDArray[np.int64] = ((logits > true) | ((logits == true) & before)).sum(1)
     return ranks
 
 
@@ -131,7 +142,7 @@ def _figures(predictions: Predictions, rows: NDArray[np.int64] | None) -> tuple[
 
 def _percentiles(drawn: Floats) -> tuple[float, float]:
     known = drawn[~np.isnan(drawn)]
-    if not len(known):
+    if not len(known) or known.min() == known.max():  # draws that never differ know no doubt
         return np.nan, np.nan
     low, high = np.percentile(known, (2.5, 97.5))
     return float(low), float(high)

@@ -2,6 +2,9 @@
 
 With the logits goes what the last layer sees of each image, by which images are alike to the model.
 
+A `split` is train, validation or test of the data set that a run learned from, or `DATASET/SPLIT`,
+the images of another one with the same classes and size.
+
 `load` needs no torch, so a page may call it; `compute` imports torch and takes its time.
 """
 
@@ -42,7 +45,7 @@ class Predictions:
 
     run: str
     dataset: str
-    split: str  # train, validation or test
+    split: str
     classes: tuple[str, ...]
     logits: NDArray[np.float32]  # (N, classes), finite
     labels: NDArray[np.int64]  # (N,), true classes
@@ -81,14 +84,15 @@ def load(run: Run, split: str, tta: bool = False) -> Predictions | None:
 
     Raises DataError for a split that no data set can have.
     """
-    _check_split(split)
+    name, _ = place(run, split)
+    catalog.path(name)  # a name that is none is refused
     try:
-        dataset = catalog.load(run.config.dataset)
+        dataset = catalog.load(name)
         path = run.predictions_path(split, tta)
         with open(path, "rb") as binary, np.load(binary, allow_pickle=False) as file:
             told = json.loads(str(file["facts"]))
             stored = {name: file[name] for name in ("logits", "labels", "indices")}
-        if told != facts(run):
+        if told != facts(run, split):
             return None
     except (ImgclsError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -109,16 +113,23 @@ def stored(run: Run, split: str) -> Predictions:
 
 
 def compute(run_id: str, split: str, progress: Progress | None = None, tta: bool = False) -> None:
-    """Run a run's model over a split and store what it answers, with `tta` averaged over views.
+    """Store what a run's model answers for a split, unless it is; with `tta` averaged over views.
 
     Raises RunError where the run has no model, DataError where its data set is gone, changed or
     without such a split, ModelError where the model does not fit or answers NaN.
     """
     run = runs.get(run_id)
+    judged_images(run, split)  # says what is wrong before anything is written
+    with run.judging(split):
+        if load(run, split, tta) is None:  # another process may have been at it
+            _compute(run, split, progress, tta)
+
+
+def _compute(run: Run, split: str, progress: Progress | None, tta: bool) -> None:
     images, labels, indices = judged_images(run, split)
     # Taken before the weights are read: a model replaced in between leaves predictions that
     # `load` takes for stale, never for those of another model.
-    told = config.dumps(facts(run))
+    told = config.dumps(facts(run, split))
     logits, features = _infer(run, images, indices, progress, tta)
     if not np.isfinite(logits).all():
         wrong = int((~np.isfinite(logits)).any(1).sum())
@@ -173,13 +184,13 @@ def nearest(
 
 def judged_images(run: Run, split: str) -> tuple[Images, NDArray[np.int64], NDArray[np.int64]]:
     """Images, labels, and the rows of both to judge a run by; raises what `compute` does."""
-    _check_split(split)
-    of_model, dataset = card.read(run.model_path), catalog.load(run.config.dataset)
+    name, part = place(run, split)
+    of_model, dataset = card.read(run.model_path), catalog.load(name)
     _check_fit(run, of_model, dataset)
     share, seed = run.config.validation_share, run.config.split_seed
-    images, labels, indices = catalog.select(dataset.name, split, share, seed)
+    images, labels, indices = catalog.select(name, part, share, seed)
     if not len(indices):
-        raise DataError(f"{dataset.name} has no {split} images to judge {run.id} by.")
+        raise DataError(f"{name} has no {part} images to judge {run.id} by.")
     return images, labels, indices
 
 
@@ -225,14 +236,46 @@ def judge(run: Run) -> Judge:
 def pictures(run: Run, split: str, rows: NDArray[np.int64]) -> Images:
     """The images behind rows of a run's predictions: uint8 (len(rows), size, size, 3)."""
     share, seed = run.config.validation_share, run.config.split_seed
-    images, _, indices = catalog.select(run.config.dataset, split, share, seed)
+    images, _, indices = catalog.select(*place(run, split), share, seed)
     return images[indices[rows]]
+
+
+def place(run: Run, split: str) -> tuple[str, str]:
+    """The data set that a split of a run is of, and its split there; DataError for none."""
+    dataset, _, part = split.rpartition("/")
+    if part not in catalog.SPLITS:
+        raise DataError(
+            f"No split named {split[:80]!r}. Choose one of: {', '.join(catalog.SPLITS)}; those of "
+            "another data set as NAME/test."
+        )
+    return dataset or run.config.dataset, part
+
+
+def fitting(run: Run) -> list[str]:
+    """The data sets on disk that a run's model can be judged by: its own, then others by name."""
+    of_model, found = card.read(run.model_path), [run.config.dataset]
+    for name in catalog.names():
+        try:
+            dataset = catalog.load(name)
+        except DataError:
+            continue  # damaged: Explore says so
+        if name not in found and (dataset.classes, dataset.size) == (
+            of_model.classes,
+            of_model.size,
+        ):
+            found.append(name)
+    return found
 
 
 def caution(run: Run, split: str) -> str:
     """What a reader must know before trusting figures on this split; empty for an honest test."""
     if run.config.recipe == "imported":
         return "Nobody recorded which images this imported model has learned from."
+    if place(run, split)[0] != run.config.dataset:
+        return (
+            f"The model learned from {run.config.dataset}: whether some of these images are among "
+            "those it learned from, nobody checked."
+        )
     if learned(run, split):
         return "The model has learned from these images: this says little about new ones."
     if split == "validation":
@@ -242,14 +285,18 @@ def caution(run: Run, split: str) -> str:
 
 def learned(run: Run, split: str) -> bool:
     """Whether the model has, or may have, learned from the images of this split."""
-    if run.config.recipe == "imported" or split == "train":
+    dataset, part = place(run, split)
+    if run.config.recipe == "imported":
         return True
-    return split == "validation" and run.config.train_on == "train+validation"
+    if dataset != run.config.dataset:
+        return False
+    return part == "train" or (part == "validation" and run.config.train_on == "train+validation")
 
 
 def fits_on_validation(run: Run, split: str) -> bool:
     """Whether what is fitted on the run's validation images may be judged by this split."""
-    return split != "validation" and not learned(run, "validation")
+    held = (run.config.dataset, "validation")
+    return place(run, split) != held and not learned(run, "validation")
 
 
 def _infer(
@@ -282,12 +329,12 @@ def _infer(
     return np.concatenate(logits), np.concatenate(features) if features else None
 
 
-def facts(run: Run) -> dict[str, object]:
-    """What stored answers are true of; they are void as soon as one of these differs.
+def facts(run: Run, split: str) -> dict[str, object]:
+    """What stored answers to a split are true of; they are void as soon as one of these differs.
 
     Raises RunError where the run has no model, DataError where its data set is gone.
     """
-    dataset = catalog.load(run.config.dataset)
+    dataset = catalog.load(place(run, split)[0])
     try:
         status = run.model_path.stat()
     except FileNotFoundError:
@@ -306,13 +353,6 @@ def _sha256(path: Path, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_split(split: str) -> None:
-    if split not in catalog.SPLITS:
-        raise DataError(
-            f"No split named {split[:80]!r}. Choose one of: {', '.join(catalog.SPLITS)}."
-        )
-
-
 def _check_fit(run: Run, of_model: Card, dataset: Dataset) -> None:
     if of_model.classes != dataset.classes or of_model.size != dataset.size:
         raise ModelError(
@@ -320,7 +360,8 @@ def _check_fit(run: Run, of_model: Card, dataset: Dataset) -> None:
             f"{dataset.name} has {len(dataset.classes)} at {dataset.size}, or they differ in name: "
             "train a new run on this data set."
         )
-    if run.facts["fingerprint"] != dataset.fingerprint:
+    own = dataset.name == run.config.dataset
+    if own and run.facts["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{dataset.name} is no longer the data set that {run.id} learned from: "
             "bring the old one back, or train again."

@@ -40,6 +40,7 @@ from imgcls.runs import Run
 
 SHOWN = 48  # images of a sheet
 PAIRS = 12  # of classes, the most confused
+EPOCHS = 12  # of the matrix that moves, evenly chosen, the last among them
 CLASSES = 50  # of the matrix and of the curves, those with most mistakes
 WIDTH = 860  # pixels of a figure
 _STYLE = """
@@ -86,7 +87,7 @@ def page(run: Run, split: str, others: Sequence[Run], now: datetime) -> str:
         _comparison([run, *others], judged),
         _learning(run),
         _robustness(run, split),
-        _origin(run, split),
+        _origin(run, split, others),
     ]
     title = escape(f"{run.id} on {answers.dataset}")
     return (
@@ -113,14 +114,17 @@ def _head(run: Run, answers: Predictions, now: datetime) -> str:
 def _figures(answers: Predictions) -> str:
     overall, by_class = intervals.estimates(answers)
     rows = [
-        (name, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
+        (name, _known(value, ".4f"), _span(low, high, ".4f"))
         for name, value, low, high in overall.itertuples(index=False)
     ]
     columns = ("precision", "recall", "F1", "AUC")
     classes = [
         (
             printable(row["class"]),
-            *(f"{row[c]:.3f} ({row[f'{c} low']:.3f} to {row[f'{c} high']:.3f})" for c in columns),
+            *(
+                _known(row[c], ".3f") + f" ({_span(row[f'{c} low'], row[f'{c} high'], '.3f')})"
+                for c in columns
+            ),
             f"{row['support']:,}",
         )
         for _, row in by_class.iterrows()
@@ -196,6 +200,10 @@ def _mistakes(run: Run, answers: Predictions) -> str:
         + _table(("true", "called", "images", "of that class"), pairs)
         + "<h3>Its most confident mistakes</h3>"
         + _sheet(run, answers, rows)
+        + "<h3>Right, and hardly sure</h3>"
+        + _sheet(run, answers, metrics.doubtful_hits(answers, SHOWN // 2))
+        + "<h3>At random</h3>"
+        + _sheet(run, answers, metrics.sample(answers, SHOWN // 2, 0))
     )
 
 
@@ -205,6 +213,7 @@ def _confidence(run: Run, answers: Predictions) -> str:
     shown = {"as trained": (before.confidence, before.accuracy, before.counts)}
     columns = {"as trained": calibrate.errors(answers.logits, answers.labels, 1.0)}
     held = predictions.load(run, "validation")
+    sets = ""
     note = "No temperature: that needs stored validation answers that nothing was learned from."
     if held is not None and predictions.fits_on_validation(run, answers.split):
         temperature = calibrate.temperature(held.logits, held.labels)
@@ -213,7 +222,7 @@ def _confidence(run: Run, answers: Predictions) -> str:
         shown["with temperature"] = (after.confidence, after.accuracy, after.counts)
         columns["with temperature"] = calibrate.errors(answers.logits, answers.labels, temperature)
         note = f"Temperature {temperature:.3f}, fitted on validation."
-        plain = shares
+        plain, sets = shares, _sets(answers, held, shares, temperature)
     fields = {
         "expected calibration error": "ece",
         "largest gap in a bin": "mce",
@@ -231,12 +240,35 @@ def _confidence(run: Run, answers: Predictions) -> str:
         + _table(("figure", *columns), rows)
         + f'<p class="muted">{note} Below: wrong answers if it answers only when sure.</p>'
         + _plot(charts.risk_coverage(coverage, risk, None))
+        + sets
     )
+
+
+def _sets(
+    answers: Predictions, held: Predictions, shares: calibrate.Floats, temperature: float
+) -> str:
+    of_held = calibrate.scaled(held.logits, temperature)
+    found = [
+        calibrate.conformal(of_held, held.labels, shares, answers.labels, wanted)
+        for wanted in calibrate.COVERAGES
+    ]
+    rows = [
+        (
+            f"{one.wanted:.0%}", f"{one.coverage:.1%}", f"{one.size:.2f}", f"{one.single:.1%}",
+            f"{one.empty:.1%}", f"{one.threshold:.3f}",
+        )
+        for one in found
+    ]  # fmt: skip
+    columns = (
+        "coverage asked for", "reached", "classes a set", "sets of one", "empty sets", "threshold",
+    )  # fmt: skip
+    return f"<h3>Several labels instead of one</h3>{_table(columns, rows)}"
 
 
 def _comparison(compared: Sequence[Run], judged: Sequence[Predictions]) -> str:
     if len(judged) < 2:
         return ""
+    compare.check_fair(compared, judged[0].split)
     pairs = compare.pairs(judged)
     shown = [(p.b, p.a, p.difference, p.low, p.high, p.real) for p in pairs]
     rows = [
@@ -258,6 +290,25 @@ def _comparison(compared: Sequence[Run], judged: Sequence[Predictions]) -> str:
         + _table(columns, rows)
         + f"<p class='muted'>{note}</p>"
         + _plot(charts.compare_runs({run.id: run.events() for run in compared}))
+        + _by_class(judged)
+        + "".join(_only(compared[0], judged[0], one) for one in judged[1:])
+    )
+
+
+def _by_class(judged: Sequence[Predictions]) -> str:
+    names, shares = [printable(name) for name in judged[0].classes], compare.recalls(judged)
+    rows = [
+        (name, *(_known(share, ".3f") for share in column))
+        for name, column in zip(names, shares.T, strict=True)
+    ]
+    return _table(("recall", *(one.run for one in judged)), rows)
+
+
+def _only(run: Run, ours: Predictions, theirs: Predictions) -> str:
+    """Images that the other run alone calls right, as this one calls them."""
+    rows = compare.only_right(theirs, ours)
+    return f"<h3>{len(rows):,} images that only {escape(theirs.run)} calls right</h3>" + _sheet(
+        run, ours, rows[: SHOWN // 2]
     )
 
 
@@ -273,9 +324,18 @@ def _learning(run: Run) -> str:
     seen = dynamics.cartography(history)
     titles = [names[label] for label in history.labels]
     hardest = np.argsort(seen.confidence, kind="stable")[:SHOWN]
+    some = np.unique(np.linspace(0, len(history.epochs) - 1, EPOCHS).round().astype(int))
+    epochs = [history.epochs[i] for i in some]
     return (
         html
+        + _plot(charts.confusion_over_epochs(epochs, confusions[some], names, order))
         + _plot(charts.class_curves(history.epochs, shares, drawn))
+        + "<h3>The validation images by the logits' two main directions</h3>"
+        + _plot(
+            charts.image_map(
+                dynamics.maps(history)[-1], history.labels, history.predicted[-1], names
+            )
+        )
         + _plot(charts.cartography(seen.variability, seen.confidence, seen.forgotten, titles))
         + "<h3>The validation images that were hardest to believe</h3>"
         + _sheet(run, dynamics.answers(history, -1), hardest)
@@ -306,22 +366,39 @@ def _robustness(run: Run, split: str) -> str:
     return html
 
 
-def _origin(run: Run, split: str) -> str:
-    facts = run.facts
+def _origin(run: Run, split: str, others: Sequence[Run]) -> str:
+    facts, dataset = run.facts, catalog.load(run.config.dataset)
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     told = [
+        ("data set", f"{dataset.name}: {dataset.source}"),
         ("data fingerprint", facts["fingerprint"]),
         ("trained", facts["created"]),
         ("versions", versions),
         ("code", facts.get("commit") or "not from a clone"),
     ]
-    commands = [studies.command(run.config)] if run.config.recipe in RECIPES else []
-    commands.append(f"python -m imgcls evaluate {run.id} --split {split} --report report.html")
+    if run.config.recipe in RECIPES:
+        commands = [studies.command(run.config)]
+    else:
+        commands = ["# no recipe: python -m imgcls train with the settings below, each by --set"]
+    report = [f"python -m imgcls evaluate {run.id} --split {split} --report report.html"]
+    if any(one.load(run, split) is not None for one in (robustness, adversarial)):
+        report.append("--robustness")
+    report += [f"--against {other.id}" for other in others]
+    commands.append(" ".join(report))
     settings = json.dumps(run.config.to_dict(), indent=1, ensure_ascii=False)
     return (
         f"<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"
         f"<pre>{escape(chr(10).join(commands))}</pre><h3>Settings</h3><pre>{escape(settings)}</pre>"
     )
+
+
+def _known(value: float, form: str) -> str:
+    """A dash for what is undefined."""
+    return "–" if np.isnan(value) else format(value, form)
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return "–" if np.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
 def _table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

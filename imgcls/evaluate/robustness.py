@@ -40,7 +40,7 @@ BLOCK = 250  # images that draw their random changes together, whatever the mode
 
 def load(run: Run, split: str) -> Tally | None:
     """What was computed, by (SEVERITIES, LEVELS); None where it is of another model or data set."""
-    return tallies.read(run.robustness_path(split), lambda: _facts(run))
+    return tallies.read(run.robustness_path(split), lambda: _facts(run, split))
 
 
 def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
@@ -53,7 +53,7 @@ def compute(run_id: str, split: str, progress: Progress | None = None) -> None:
 
     run = runs.get(run_id)
     images, labels, indices = predictions.judged_images(run, split)
-    facts = _facts(run)  # before the weights are read: see `predictions.compute`
+    facts = _facts(run, split)  # before the weights are read: see `predictions.compute`
     judge = predictions.judge(run)
     clean, right = 0, np.zeros((len(SEVERITIES), LEVELS), np.int64)
     done, total = 0, len(indices) * (1 + right.size)
@@ -212,6 +212,6 @@ def _generator(name: str, level: int, start: int, images: "Tensor") -> "Generato
     return torch.Generator(images.device).manual_seed(seed)
 
 
-def _facts(run: Run) -> dict[str, object]:
+def _facts(run: Run, split: str) -> dict[str, object]:
     severities = {name: list(levels) for name, levels in SEVERITIES.items()}
-    return {**predictions.facts(run), "robustness": FORMAT, "severities": severities}
+    return {**predictions.facts(run, split), "robustness": FORMAT, "severities": severities}

@@ -26,7 +26,7 @@ def maps(run_id: str, image: NDArray[np.uint8], target: int) -> dict[str, NDArra
     """By method, how much each pixel of (H, W, 3) speaks for class `target`: (H, W), -1..1.
 
     Scaled so that the largest magnitude is 1; negative speaks against. Grad-CAM knows no against,
-    and is left out where the network has no convolution. Raises what `predictions.judge` does.
+    and is left out where `last_map` finds none. Raises what `predictions.judge` does.
     """
     import torch
 
@@ -48,14 +48,45 @@ def maps(run_id: str, image: NDArray[np.uint8], target: int) -> dict[str, NDArra
 
 def _grad_cam(model: "nn.Module", picture: "Tensor", target: int) -> "Tensor | None":
     from captum.attr import LayerAttribution, LayerGradCam
-    from torch import nn
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    if not layers:
+    layer = last_map(model, picture)
+    if layer is None:
         return None
-    coarse = LayerGradCam(model, layers[-1]).attribute(picture, target, relu_attributions=True)
+    coarse = LayerGradCam(model, layer).attribute(picture, target, relu_attributions=True)
     fine: Tensor = LayerAttribution.interpolate(coarse, picture.shape[-2:], "bilinear").sum((0, 1))
     return fine
+
+
+def last_map(model: "nn.Module", picture: "Tensor") -> "nn.Module | None":
+    """The last part of a network that still sees where things are, whole branches together.
+
+    By running order, not by that of definition: of parts that end with a map (1, C, h, w) of more
+    than one pixel, the one that ends last. None where none follows a convolution, or where
+    attention mixes places before: then no map tells where.
+    """
+    import torch
+    from torch import nn
+
+    if any(isinstance(layer, nn.MultiheadAttention) for layer in model.modules()):
+        return None
+    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+        return None
+    ended: list[nn.Module] = []
+
+    def note(layer: nn.Module, inputs: object, output: object) -> None:
+        if layer is model or not isinstance(output, torch.Tensor) or output.ndim != 4:
+            return
+        if min(output.shape[-2:]) > 1:
+            ended.append(layer)
+
+    hooks = [layer.register_forward_hook(note) for layer in model.modules()]
+    try:
+        with torch.no_grad():
+            model(picture)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ended[-1] if ended else None
 
 
 def _gradients(model: "nn.Module", picture: "Tensor", target: int) -> "Tensor":

@@ -72,7 +72,7 @@ def of_run(run: Run, answers: Predictions) -> tuple[NDArray[np.int64], list[Trai
     every = max(1, -(-len(answers.labels) * images.shape[1] ** 2 // MOST_PIXELS))
     rows = np.arange(0, len(answers.labels), every)
     found: dict[str, Floats] = measure(images, answers.indices[rows])
-    sizes = file_sizes(answers.dataset, stored_split(run, answers.split))
+    sizes = file_sizes(*stored_place(run, answers.split))
     if sizes is not None and len(sizes) == len(images):
         found["file size"] = sizes[answers.indices[rows]]
     return rows, by_trait(found, ~answers.correct[rows])
@@ -143,10 +143,11 @@ def file_sizes(dataset: str, split: str) -> Floats | None:
     return np.array([size for _, size in sorted(told)], dtype=np.float64)
 
 
-def stored_split(run: Run, split: str) -> str:
-    """The split under which the images of `split` lie on disk."""
-    own = "validation" in catalog.load(run.config.dataset).counts
-    return "train" if split == "validation" and not own else split
+def stored_place(run: Run, split: str) -> tuple[str, str]:
+    """The data set, and the split under which the images of `split` lie there on disk."""
+    dataset, part = predictions.place(run, split)
+    own = "validation" in catalog.load(dataset).counts
+    return dataset, "train" if part == "validation" and not own else part
 
 
 def _blocks(images: Images, rows: NDArray[np.int64]) -> Iterator[Images]:

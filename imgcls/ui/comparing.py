@@ -23,7 +23,7 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
         for other in runs.all_runs()
         if other.id != run.id
         and other.model_path.exists()
-        and history.row(other).dataset == answers.dataset
+        and history.row(other).dataset in (run.config.dataset, answers.dataset)
     }
     if not others:
         st.info(f"No other run on {widgets.escape(answers.dataset)} has a model yet.")
@@ -38,7 +38,7 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
     if not chosen:
         st.caption(
             f"Runs are compared on the very same {answers.split} images: what counts is where "
-            "they disagree."
+            "they disagree. Runs on other data sets are not offered, for they saw other images."
         )
         return
     judged = [answers]
@@ -48,6 +48,7 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
             return
         judged.append(other)
     try:
+        compare.check_fair([run, *(others[name] for name in chosen)], answers.split)
         pairs = compare.pairs(judged)
     except ImgclsError as error:
         st.error(widgets.escape(error), icon=":material/error:")

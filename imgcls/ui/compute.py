@@ -182,6 +182,24 @@ def submit(
     return _worker(worker).submit(function, args, timeout, progress)
 
 
+def shared(key: str) -> Job | None:
+    """The job under way that was started under this key, by whichever visitor."""
+    return _shared().get((os.environ.get("IMGCLS_HOME"), key))
+
+
+def share(key: str, job: Job | None) -> None:
+    """Let every visitor find a job under this key, or none any more."""
+    if job is None:
+        _shared().pop((os.environ.get("IMGCLS_HOME"), key), None)
+    else:
+        _shared()[os.environ.get("IMGCLS_HOME"), key] = job
+
+
+@st.cache_resource(show_spinner=False)
+def _shared() -> dict[tuple[str | None, str], Job]:
+    return {}
+
+
 def cancel(job: Job, worker: Kind) -> None:
     """End a job that this kind of worker was given; its result says that it was cancelled."""
     _worker(worker).cancel(job)

@@ -1,6 +1,8 @@
 """The Evaluate page's section on confidence: is it true, and what can be done with it."""
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from imgcls import charts
 from imgcls.evaluate import calibrate, metrics, predictions
@@ -10,14 +12,12 @@ from imgcls.runs import Run
 from imgcls.ui import stored, widgets
 from imgcls.ui.live import QUIET
 
-COVERAGES = (0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 ERRORS = {
     "expected calibration error": "ece",
     "largest gap in a bin": "mce",
     "Brier score": "brier",
     "log loss, nats": "loss",
 }
-NOTICED = 0.005  # a mean confidence this near to the accuracy is called true
 
 
 def confidence(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -58,7 +58,7 @@ def _reliability(
             alt="Share of right answers over confidence, in bins",
         )  # fmt: skip
     with right:
-        st.markdown(_verdict(float(plain.max(1).mean()), float(answers.correct.mean())))
+        st.markdown(_verdict(plain.max(1), answers.correct))
         st.dataframe(
             {
                 "figure": list(ERRORS),
@@ -81,12 +81,19 @@ def _reliability(
             )
 
 
-def _verdict(sure: float, right: float) -> str:
-    said = f"On average it is {widgets.percent(sure)} sure and {widgets.percent(right)} right: "
-    if abs(sure - right) < NOTICED:
-        return f"{said}**its confidence is true on average.**"
-    word = "too sure" if sure > right else "not sure enough"
-    return f"{said}**{word} by {100 * abs(sure - right):.1f} points.**"
+def _verdict(sure: calibrate.Floats, right: NDArray[np.bool_]) -> str:
+    """Whether mean confidence and accuracy differ by more than these images' number explains."""
+    said = (
+        f"On average it is {widgets.percent(float(sure.mean()))} sure and "
+        f"{widgets.percent(float(right.mean()))} right: "
+    )
+    low, high = calibrate.overconfidence(sure, right)
+    between = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} points"
+    if low <= 0 <= high:
+        return f"{said}**true on average, within noise** ({between})."
+    word = "too sure" if low > 0 else "not sure enough"
+    off = abs(float(sure.mean() - right.mean()))
+    return f"{said}**{word} by {100 * off:.1f} points** ({between})."
 
 
 def _selective(answers: Predictions, shares: calibrate.Floats) -> None:
@@ -122,7 +129,7 @@ def _sets(
         st.caption("Sets need validation images apart from those judged: choose the test images.")
         return
     wanted = st.select_slider(
-        "Sets that hold the true class", COVERAGES, 0.9,
+        "Sets that hold the true class", calibrate.COVERAGES, 0.9,
         format_func=lambda share: f"{share:.0%}", key="confidence_coverage",
     )  # fmt: skip
     of_held = calibrate.scaled(held.logits, temperature)

@@ -6,13 +6,13 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from imgcls import charts
+from imgcls import card, charts
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import metrics, predictions
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
-from imgcls.runs import Run
+from imgcls.runs import Run, State
 from imgcls.ui import frame, one_image, widgets
 from imgcls.ui.gallery import TILE, Tile, gallery
 from imgcls.ui.live import QUIET
@@ -46,6 +46,17 @@ def headline(found: Metrics) -> None:
         strict=True,
     ):
         column.metric(label, value, help=help)
+
+
+def weights(run: Run) -> str:
+    """Which weights are judged, and whether the run came to its end, in words."""
+    of_model, state = card.read(run.model_path), run.state()
+    said = f"Judged are the weights after epoch {of_model.epoch} of {run.config.epochs}"
+    if of_model.val_accuracy is not None:
+        said += ", the best on validation"
+    if run.config.recipe == "imported":
+        said = "Judged are the weights as imported"
+    return f"{said}." + ("" if state == State.FINISHED else f" The run is {state}.")
 
 
 def matrix(run: Run, answers: Predictions, found: Metrics) -> None:

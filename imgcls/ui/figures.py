@@ -28,7 +28,7 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
             ("Classes as LaTeX", _latex(table), "tex", "text/x-tex"),
         ):
             st.download_button(
-                label, data, f"{run.id}-{answers.split}.{ending}", kind,
+                label, data, f"{run.id}-{answers.split.replace('/', '-')}.{ending}", kind,
                 icon=":material/download:", on_click="ignore",
             )  # fmt: skip
     shown: dict[str, Any] = {"class": [printable(name) for name in table["class"]]}
@@ -50,13 +50,13 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
         "Precision: of the images called so, the share that is. Recall: of the images that are so, "
         "the share called so. F1: their harmonic mean. AUC: the chance that an image of the class "
         "gets a higher probability of it than one of another. Empty: undefined, or for an "
-        "average told below. Click a column's head to sort."
+        f"average told below. {_left_out(found)}Click a column's head to sort."
     )
     st.markdown("**All images together**")
     st.dataframe(
         {
             "figure": overall["figure"],
-            "value": [f"{value:.4f}" for value in overall["value"]],
+            "value": ["" if np.isnan(value) else f"{value:.4f}" for value in overall["value"]],
             "95 % interval": _spans(overall["low"], overall["high"]),
         },
         hide_index=True,
@@ -64,8 +64,23 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
     )
     st.caption(
         "Intervals: Wilson's for shares of images, Hanley and McNeil's for AUC, of the mean for "
-        "log loss, and a bootstrap of 1,000 draws for the others."
+        "log loss, and a bootstrap of 1,000 draws for the others. Empty where the figure is "
+        "undefined, or so extreme that the method knows no spread."
     )
+
+
+def _left_out(found: Metrics) -> str:
+    """Which classes the averages do without, in words; nothing where they have all."""
+    never = sum(np.isnan(row.precision) and row.support > 0 for row in found.per_class)
+    empty = sum(row.support == 0 for row in found.per_class)
+    said = ""
+    if never:
+        said += f"{never} of {len(found.classes)} classes are never called: precision's averages "
+        said += "leave them out. "
+    if empty:
+        said += f"{empty} of {len(found.classes)} classes have no image here: averages of recall "
+        said += "leave them out. "
+    return said
 
 
 def _averages(found: Metrics) -> pd.DataFrame:
@@ -83,7 +98,10 @@ def _averages(found: Metrics) -> pd.DataFrame:
 
 def same(answers: Predictions) -> tuple[str, str, bytes]:
     """What tells stored predictions from others, to keep by it what was made of them."""
-    return answers.run, answers.split, hashlib.blake2b(answers.logits.tobytes()).digest()
+    digest = hashlib.blake2b(repr(answers.classes).encode())
+    for array in (answers.logits, answers.labels, answers.indices):
+        digest.update(array.tobytes())
+    return answers.run, answers.split, digest.digest()
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Predictions: same})
@@ -92,8 +110,15 @@ def _estimates(answers: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _latex(table: pd.DataFrame) -> str:
-    columns = ["class", *FIGURES, "support"]
-    text: str = table[columns].to_latex(index=False, float_format="%.3f", escape=True, na_rep="–")
+    shown = pd.DataFrame({"class": table["class"]})
+    for name in FIGURES:
+        spans = _spans(table[f"{name} low"], table[f"{name} high"])
+        shown[name] = [
+            "–" if np.isnan(value) else f"{value:.3f}" + (f" ({span})" if span else "")
+            for value, span in zip(table[name], spans, strict=True)
+        ]
+    shown["support"] = table["support"]
+    text: str = shown.to_latex(index=False, escape=True)
     return text
 
 

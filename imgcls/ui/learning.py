@@ -12,9 +12,11 @@ from imgcls.evaluate import dynamics, metrics
 from imgcls.evaluate.dynamics import History
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
+from imgcls.events import Epoch
 from imgcls.preprocess import printable
 from imgcls.runs import Run
 from imgcls.ui import evaluation, frame, stored
+from imgcls.ui import history as live_history
 from imgcls.ui.live import QUIET
 
 Rows = NDArray[np.int64]
@@ -25,8 +27,9 @@ def learning(run: Run, answers: Predictions, found: Metrics) -> None:
     history = stored.history_of(run)
     if history is None:
         st.info(
-            "Nothing was kept of this run's answers while it learned: it trained on its validation "
-            "images, or before imgcls kept them. Train again to see how it gets there.",
+            "Nothing was kept of this run's answers while it learned, or it is of no use by now: "
+            "the run trained on its validation images, or before imgcls kept them, or its data set "
+            "is gone or another. Train again to see how it gets there.",
             icon=":material/info:",
         )
         return
@@ -49,7 +52,7 @@ def _epochs(run: Run, history: History) -> None:
     if len(history.epochs) > 1:
         epoch = st.select_slider("After epoch", history.epochs, value=last, key=f"epoch {run.id}")
     at = history.epochs.index(epoch)
-    confusions, maps = _derived(history)
+    confusions, maps = stored.derived_of(run)
     names = [printable(name) for name in history.classes]
     order = metrics.most_mistaken(confusions[-1], evaluation.DRAWN)  # the same at each epoch
     right = float((history.predicted[at] == history.labels).mean())
@@ -97,7 +100,7 @@ def _cartography(run: Run, history: History) -> None:
     seen = dynamics.cartography(history)
     names = [printable(name) for name in history.classes]
     titles = [
-        f"{names[label]}: {100 * sure:.0f} % sure, right in {100 * right:.0f} % of epochs, "
+        f"{names[label]}: {100 * sure:.0f} % sure, right in {100 * right:.0f} % of evaluations, "
         f"forgotten {times}×"
         for label, sure, right, times in zip(
             history.labels, seen.confidence, seen.correct, seen.forgotten, strict=True
@@ -111,7 +114,7 @@ def _cartography(run: Run, history: History) -> None:
     st.caption(
         "Top: learned early and kept (easy). Right: the model changed its mind (ambiguous). "
         "Bottom left: never believed (hard, and often labelled wrongly). After Swayamdipta and "
-        "others 2020; forgotten after Toneva and others 2018."
+        "others 2020; forgotten after Toneva and others 2018." + _thinned(run, history)
     )
     rows = _rows(chosen)
     if not len(rows):
@@ -120,6 +123,15 @@ def _cartography(run: Run, history: History) -> None:
         _show(run, history, len(history.epochs) - 1, hardest, "hardest")
         return
     _show(run, history, len(history.epochs) - 1, rows, "chosen")
+
+
+def _thinned(run: Run, history: History) -> str:
+    """A word on evaluations that were not kept, which hold what is counted here too low."""
+    ended = [e for e in live_history.events(run) if isinstance(e, Epoch)]
+    all_of_them = sum(e.val_loss is not None for e in ended)
+    if len(history.epochs) >= all_of_them:
+        return ""
+    return f" Of {all_of_them} evaluations {len(history.epochs)} were kept, and count here."
 
 
 def _show(run: Run, history: History, at: int, rows: Rows, key: str) -> None:
@@ -151,14 +163,3 @@ def _frame(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
     room = 0.05 * np.maximum(high - low, 1e-6)
     (left, bottom), (right, top) = low - room, high + room
     return float(left), float(right), float(bottom), float(top)
-
-
-def _derived(history: History) -> tuple[Rows, NDArray[np.float64]]:
-    return _of_history(history.run, history.epochs, history)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _of_history(
-    run: str, epochs: tuple[int, ...], _history: History
-) -> tuple[Rows, NDArray[np.float64]]:
-    return dynamics.confusions(_history), dynamics.maps(_history)

@@ -83,11 +83,14 @@ def _through_training(run: Run, answers: Predictions, row: int, order: NDArray[n
     history = stored.history_of(run)
     if history is None or len(history.epochs) < 2:
         return
+    if (true := int(answers.labels[row])) not in order:
+        order = np.append(order, true)
     st.markdown("**Through training**")
     st.plotly_chart(
         charts.class_curves(
             history.epochs, history.probabilities(row)[:, order],
             [printable(answers.classes[i]) for i in order], height=260, y="probability",
+            colors=[charts.class_colors(answers.classes)[answers.classes[i]] for i in order],
         ),
         key="one_curves", alt="Probabilities of its likeliest classes over epochs", config=QUIET,
     )  # fmt: skip
@@ -98,7 +101,7 @@ def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -
     if (true := int(answers.labels[row])) not in order:
         order.append(true)
     target = st.selectbox(
-        "What speaks for", order, key="one_target",
+        "What speaks for", order, key=f"one_target {run.id} {answers.split} {row}",
         format_func=lambda i: printable(answers.classes[i]),
     )  # fmt: skip
     with st.spinner("Asking the model where it looks"):
@@ -111,7 +114,7 @@ def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -
         key=f"where {run.id} {answers.split} {row} {target}", tile=SIDE, clickable=False,
     )  # fmt: skip
     if saliency.GRAD_CAM not in found:
-        st.caption("This network has no convolution, so there is no Grad-CAM.")
+        st.caption("No convolution of this network sees the whole picture: there is no Grad-CAM.")
     st.caption(
         "Orange speaks for the class, blue against it. Three methods that share no assumption: "
         "believe what they agree on."
@@ -143,8 +146,8 @@ def _alike(run: Run, answers: Predictions, row: int) -> None:
     of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
     if of_train is None or of_split is None:
         st.info(
-            "This network's last layer sees something like the pixels themselves: there are no "
-            "features to compare by."
+            "There are no features to compare by: this network's last layer sees more than "
+            f"{predictions.MOST_FEATURES:,} numbers of a picture, or there is no such layer."
         )
         return
     same = answers.split == "train"  # then the nearest of all is the image itself

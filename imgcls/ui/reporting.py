@@ -36,7 +36,8 @@ def reporting(run: Run, split: str) -> None:
         except ImgclsError as error:
             st.error(widgets.escape(error), icon=":material/error:")
             return
+        name = f"{run.id}-{split.replace('/', '-')}.html"
         st.download_button(
-            f"Download, {len(html) / 1e6:.0f} MB", html, f"{run.id}-{split}.html", "text/html",
+            f"Download, {len(html) / 1e6:.0f} MB", html, name, "text/html",
             icon=":material/download:", on_click="ignore", type="primary",
         )  # fmt: skip

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from imgcls import charts
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import adversarial, predictions, robustness
+from imgcls.evaluate import adversarial, metrics, predictions, robustness
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.robustness import LEVELS, SEVERITIES
@@ -64,7 +64,7 @@ def _measure(
 ) -> None:
     """Offer a measurement, or show how far it is; `stale` where one of before is void by now."""
     key = f"{label} {run.id} {answers.split}"
-    job = st.session_state.get(key)
+    job = compute.shared(key)  # not of this tab: it outlives a reload
     if job is None:
         if stale:
             st.info(
@@ -73,9 +73,10 @@ def _measure(
             )
         st.markdown(f"{text} It takes minutes, goes on while you look elsewhere, and is stored.")
         if st.button(label, type="primary", icon=":material/bolt:"):
-            st.session_state[key] = compute.submit(
+            job = compute.submit(
                 compute_it, run.id, answers.split, worker="long", progress=True, timeout=HOURS
             )
+            compute.share(key, job)
             st.rerun()
         return
     if not job.future.done():
@@ -84,7 +85,7 @@ def _measure(
             compute.cancel(job, "long")
             st.rerun()
         return
-    del st.session_state[key]
+    compute.share(key, None)
     try:
         job.result()
     except (ImgclsError, CancelledError) as error:
@@ -103,8 +104,11 @@ def _corruptions(answers: Predictions, measured: Tally) -> None:
         help="Over all corruptions and severities alike.",
     )  # fmt: skip
     lost = measured.clean - measured.accuracy.mean(1)
-    worst = list(SEVERITIES)[int(lost.argmax())]
-    right.metric("Hurts most", worst, f"-{100 * lost.max():.1f} points", delta_color="off")
+    if lost.max() > 0:
+        worst = list(SEVERITIES)[int(lost.argmax())]
+        right.metric("Hurts most", worst, f"-{100 * lost.max():.1f} points", delta_color="off")
+    else:
+        right.metric("Hurts most", "none")
     curves = {
         name: [measured.clean, *shares]
         for name, shares in zip(SEVERITIES, measured.accuracy.tolist(), strict=True)
@@ -145,6 +149,21 @@ def _attacks(answers: Predictions, attacked: Tally) -> None:
         ),
         key="attacks", config=QUIET, alt="Accuracy over the largest change allowed, by attack",
     )  # fmt: skip
+    epsilon = st.select_slider(
+        "Largest change of a channel, of 255", adversarial.EPSILONS, adversarial.EPSILONS[0],
+        key="epsilon",
+    )  # fmt: skip
+    at = adversarial.EPSILONS.index(epsilon)
+    for column, (name, right) in zip(
+        st.columns(len(adversarial.ATTACKS)),
+        zip(adversarial.ATTACKS, attacked.right[:, at].tolist(), strict=True),
+        strict=True,
+    ):
+        low, high = metrics.wilson_interval(right, attacked.n)
+        column.metric(
+            f"Left under {name}", widgets.percent(right / attacked.n),
+            help=f"95 % interval {widgets.percent(low)} to {widgets.percent(high)}.",
+        )  # fmt: skip
     st.caption(
         f"{attacked.n:,} {answers.split} images. Whoever attacks knows the model's weights; nobody "
         "may draw from this that it withstands other attacks. FGSM: Goodfellow and others 2014; "

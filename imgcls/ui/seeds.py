@@ -32,7 +32,8 @@ def spread(run: Run, answers: Predictions) -> None:
             st.caption(
                 f"{answers.split.capitalize()} images. Runs of the same settings and data that "
                 "differ in their seed alone: mean ± standard deviation, and the mean's 95 % "
-                "interval by Student's t. A difference within this spread is luck."
+                "interval by Student's t. Two trainings alike differ by about so much: judge a "
+                "change by several seeds."
             )
         if missing and st.button(
             f"Judge {len(missing)} more by {answers.split} images", icon=":material/play_arrow:"

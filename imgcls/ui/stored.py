@@ -2,8 +2,11 @@
 
 from concurrent.futures import wait
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
+from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import dynamics, predictions
 from imgcls.evaluate.dynamics import History
@@ -12,7 +15,7 @@ from imgcls.runs import Run
 from imgcls.ui import compute, widgets
 
 ANEW = (
-    "The model or its data set is another than when its answers were stored: those are void, and "
+    "What was stored of these answers is void, as of another model or other data, or damaged: "
     "what is shown was asked anew."
 )
 
@@ -63,11 +66,36 @@ def made(run: Run, split: str) -> None:
 
 def history_of(run: Run) -> History | None:
     """What training kept of the answers to validation images; None where nothing was."""
+    return _history(*_key(run), run)
+
+
+def derived_of(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The confusions and the maps of a run that has a history, one an epoch kept."""
+    return _derived(*_key(run), run)
+
+
+def _key(run: Run) -> tuple[str, tuple[int, ...], int, str]:
+    """What a run's history depends on: where it lies, what it holds, since when, on which data."""
     epochs = run.answered_epochs()
     changed = run.answers_path(epochs[-1]).stat().st_mtime_ns if epochs else 0
-    return _history(str(run.path), tuple(epochs), changed, run)
+    try:
+        data = catalog.load(run.config.dataset).fingerprint
+    except ImgclsError:
+        data = ""  # gone, or damaged
+    return str(run.path), tuple(epochs), changed, data
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _history(path: str, epochs: tuple[int, ...], changed: int, _run: Run) -> History | None:
+def _history(
+    path: str, epochs: tuple[int, ...], changed: int, data: str, _run: Run
+) -> History | None:
     return dynamics.load(_run)
+
+
+@st.cache_resource(max_entries=3, show_spinner=False)
+def _derived(
+    path: str, epochs: tuple[int, ...], changed: int, data: str, _run: Run
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    history = _history(path, epochs, changed, data, _run)
+    assert history is not None
+    return dynamics.confusions(history), dynamics.maps(history)

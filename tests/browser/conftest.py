@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,8 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
 ]
 START_SECONDS = 30
+# Rules of axe that Streamlit's own widgets break, whatever an app does.
+UPSTREAM: dict[str, str] = {}
 
 
 @cache
@@ -165,6 +168,17 @@ def app(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield served
     finally:
         served.close()
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe calls serious or critical on the page as it is, but for Streamlit's own."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical") and one["id"] not in UPSTREAM
+        for node in one["nodes"]
+    ]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from imgcls import runs
 from imgcls.data import builtin
-from tests.browser.conftest import ROOT
+from tests.browser.conftest import ROOT, barriers
 from tests.browser.test_journey import IDLE, PATIENCE, go, no_exception
 
 SECTION = ".st-key-evaluate_section"
@@ -40,6 +40,24 @@ def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_pat
     box = matrix.bounding_box()
     matrix.click(position={"x": box["width"] / 20, "y": box["height"] / 20})
     expect(page.get_by_text(re.compile(r"^0 → 0"))).to_be_visible(timeout=PATIENCE)
+
+    assert barriers(page) == []
+    # Its right answers can be left out, and similar classes put side by side.
+    page.get_by_text("Mistakes only", exact=True).click()
+    page.get_by_text("Similar classes side by side", exact=True).click()
+    page.wait_for_selector(IDLE, timeout=PATIENCE)
+    no_exception(page)
+
+    # The same training from two seeds, each a dot.
+    page.get_by_text(re.compile("2 seeds of this training")).click()
+    page.get_by_role("button", name="Judge 1 more").or_(
+        page.get_by_text("Student")
+    ).first.wait_for()
+
+    # Shortcuts: a click on a group opens its mistakes.
+    section(page, "Shortcuts")
+    expect(page.get_by_text("where mistakes are most frequent")).to_be_visible(timeout=PATIENCE)
+    assert barriers(page) == []
 
     # The time machine goes back an epoch.
     section(page, "How it learned")

@@ -1,6 +1,8 @@
 """Evaluate through AppTest, on a run whose model nobody trained: what counts is what is shown."""
 
 import json
+import time
+from concurrent.futures import Future
 from datetime import timedelta
 
 import numpy as np
@@ -8,8 +10,18 @@ import pytest
 
 from imgcls import answers
 from imgcls.data import catalog
-from imgcls.evaluate import calibrate, compare, metrics, predictions
+from imgcls.evaluate import (
+    adversarial,
+    calibrate,
+    compare,
+    metrics,
+    predictions,
+    report,
+    robustness,
+)
 from imgcls.events import Ended
+from imgcls.ui import compute
+from imgcls.ui.compute import Job
 from tests.making import NOW, save_model, untrained_run
 from tests.pages.opened import open_page, said, settled
 
@@ -30,6 +42,12 @@ def outlines(app):
     """What is drawn around cells of the matrix, as (x0, x1, y0, y1)."""
     shapes = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["shapes"]
     return [(shape["x0"], shape["x1"], shape["y0"], shape["y1"]) for shape in shapes]
+
+
+def tiles(app):
+    """The lines below each image of the page's first gallery."""
+    data = json.loads(app.get("bidi_component")[0].proto.json)
+    return [tile["lines"] for tile in data["tiles"]]
 
 
 def opened(app, section):
@@ -103,7 +121,7 @@ def test_a_threshold_that_no_image_passes_is_said(app):
 
 
 def test_nothing_is_fitted_on_the_images_that_it_is_judged_by(app):
-    app.segmented_control("evaluate_split").set_value("validation").run()
+    app.segmented_control("evaluate_split tiny").set_value("validation").run()
     app = opened(settled(app, "evaluate_job"), "Confidence")
 
     assert not app.exception
@@ -145,7 +163,7 @@ def test_two_runs_are_compared_on_the_same_images(app, run):
 
 def test_runs_that_split_the_data_differently_are_not_compared(app, run):
     other = untrained_run(now=NOW - timedelta(seconds=1), split_seed=7)
-    app.segmented_control("evaluate_split").set_value("validation").run()
+    app.segmented_control("evaluate_split tiny").set_value("validation").run()
     app = opened(settled(app, "evaluate_job"), "Comparison")
 
     app.multiselect(f"compare {run.id}").set_value([other.id]).run()
@@ -185,14 +203,16 @@ def test_the_matrix_has_a_square_to_click_for_every_cell(app):
 def test_a_new_draw_shows_other_images(app):
     app.segmented_control("evaluate_section").set_value("Random sheet").run()
 
+    first = tiles(app)
     next(b for b in app.button if b.label == "New draw").click().run()
 
     assert not app.exception
-    assert app.session_state["sheet_draw"] == 1
+    assert len(first) == len(tiles(app)) == 30
+    assert tiles(app) != first
 
 
 def test_training_images_come_with_a_warning(app):
-    app.segmented_control("evaluate_split").set_value("train").run()
+    app.segmented_control("evaluate_split tiny").set_value("train").run()
     app = settled(app, "evaluate_job")
 
     assert not app.exception
@@ -256,12 +276,11 @@ def test_right_answers_are_ranked_by_doubt(app, run):
     app.segmented_control("mistakes_which").set_value("Right and in doubt").run()
 
     stored = predictions.load(run, "test")
-    rows = metrics.doubtful_hits(stored, 60)
     assert not app.exception
     assert "Right answers that could as well have been others" in said(app)
-    assert stored.correct[rows].all()
-    assert len(rows) == stored.correct.sum()
-    assert (np.diff(stored.confidence[rows]) >= 0).all()
+    expected = sorted(stored.confidence[stored.correct])
+    assert [lines[-1] for lines in tiles(app)] == [f"{sure:.1%}" for sure in expected]
+    assert all(lines[1].startswith("✓") for lines in tiles(app))
 
 
 def test_the_pairs_most_confused_are_listed(app, run):
@@ -385,12 +404,12 @@ def test_answers_of_another_model_are_void_and_the_page_says_so(app, run):
     save_model(run, seed=5)
     app = settled(app.run(), "evaluate_job")
 
-    assert "those are void, and what is shown was asked anew" in said(app)
+    assert "or damaged: what is shown was asked anew" in said(app)
     found = metrics.summary(predictions.load(run, "test"))
     assert {m.label: m.value for m in app.metric}["Accuracy"] == f"{found.accuracy:.2%}"
 
 
-def test_the_report_holds_the_comparison_that_was_chosen(app, run):
+def test_the_report_holds_the_comparison_that_was_chosen(app, run, monkeypatch):
     other = untrained_run(now=NOW - timedelta(seconds=1), epochs=9)
     save_model(other, seed=1)
     app = opened(app, "Comparison")
@@ -399,10 +418,16 @@ def test_the_report_holds_the_comparison_that_was_chosen(app, run):
 
     app.segmented_control("evaluate_section").set_value("Classes").run()
     assert "With the comparison to" in said(app)
+    written = []
+    monkeypatch.setattr(
+        report, "page", lambda run, split, others, now: written.append(others) or "<html>"
+    )
+    monkeypatch.setattr(compute, "call", lambda function, *args, **_: function(*args))
     app.button(f"report {run.id}").click().run(timeout=60)
 
     assert not app.exception
     assert not app.error
+    assert written == [[other]]
 
 
 def hard_data(kind):
@@ -451,6 +476,117 @@ def test_every_section_stands_data_that_figures_could_stumble_over(home, kind):
             assert "The 50 of 1,000 classes with most mistakes" in said(app)
             assert len(matrix_of(app)["customdata"]) == 2500
         assert "nan" not in said(app).lower()
+        for table in app.dataframe:
+            text = table.value.select_dtypes(exclude="number").astype(str)
+            assert not text.isin(["nan", "nan%", "nan – nan"]).to_numpy().any(), section
 
     app.button(f"report {run.id}").click().run(timeout=120)
     assert not app.error
+
+
+@pytest.fixture
+def elsewhere(tiny_dataset):
+    """Other images of the same classes, all of them of the second."""
+    labels = np.ones(12, np.int64)
+    images = np.random.default_rng(9).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    with catalog.publishing("other") as draft:
+        catalog.write(
+            draft, name="other", classes=catalog.load(tiny_dataset).classes, resized="", source="",
+            splits={"train": (images, labels), "test": (images[:5], labels[:5])},
+        )  # fmt: skip
+    return "other"
+
+
+def test_a_run_is_judged_by_another_data_set_of_the_same_classes(elsewhere, run):
+    app = settled(open_page("evaluate", run=run.id), "evaluate_job")
+
+    app.selectbox(f"evaluate_dataset {run.id}").set_value("other").run()
+    app = settled(app, "evaluate_job")
+
+    assert not app.exception
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Images"] == "5"
+    assert "learned from tiny" in app.warning[0].value
+    for section in SECTIONS:
+        app = opened(app, section)
+        assert not app.exception, section
+        assert not app.error, section
+    app = opened(app, "Confidence")
+    assert "Logits divided by" in said(app)  # fitted on the run's own validation images
+
+
+def measured(app, label, run):
+    """Click on a measurement and wait for it, as the page's timer would."""
+    next(b for b in app.button if b.label == label).click().run()
+    deadline = time.monotonic() + 120
+    while compute.shared(f"{label} {run.id} test") is not None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        app.run()
+    return app.run()
+
+
+def test_robustness_is_measured_when_asked_and_drawn(app, run):
+    app = opened(app, "Robustness")
+    app = measured(app, "Measure robustness", run)
+    app = measured(app, "Attack the model", run)
+
+    assert not app.exception
+    worse, attacked = robustness.load(run, "test"), adversarial.load(run, "test")
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Mean corruption accuracy"] == f"{worse.mean:.2%}"
+    assert "--" not in str([metric.delta for metric in app.metric])
+
+    app.select_slider("epsilon").set_value(4.0).run()
+
+    at = adversarial.EPSILONS.index(4.0)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Left under PGD"] == f"{100 * attacked.accuracy[1, at]:.1f}\u00a0%"
+
+
+def test_a_measurement_under_way_is_shown_to_whoever_comes_and_can_be_cancelled(app, run):
+    job = Job(Future())
+    compute.share(f"Measure robustness {run.id} test", job)
+    app = opened(app, "Robustness")
+    assert not [b for b in app.button if b.label == "Measure robustness"]
+
+    next(b for b in app.button if b.label == "Cancel").click().run()
+
+    assert job.cancelled
+    assert "Cancelled" in said(app) or [b for b in app.button if b.label == "Measure robustness"]
+
+
+def test_a_run_that_learned_from_the_images_is_not_compared_with_one_that_did_not(app, run):
+    other = untrained_run(now=NOW - timedelta(seconds=1), train_on="train+validation")
+    app.segmented_control("evaluate_split tiny").set_value("validation").run()
+    app = opened(settled(app, "evaluate_job"), "Comparison")
+
+    app.multiselect(f"compare {run.id}").set_value([other.id]).run()
+    app = settled(app, "evaluate_job")
+
+    assert "a comparison would be unfair" in app.error[0].value
+    assert not app.get("badge")
+
+
+def test_the_page_says_which_weights_it_judges_and_that_the_run_did_not_end(app, run):
+    assert "weights after epoch 1 of 10. The run is" in said(app)
+    finished(run)
+    assert "The run is" not in said(app.run())
+
+
+def test_figures_follow_labels_that_changed_under_the_same_answers(elsewhere, run):
+    app = settled(open_page("evaluate", run=run.id), "evaluate_job")
+    app.selectbox(f"evaluate_dataset {run.id}").set_value("other").run()
+    app = opened(settled(app, "evaluate_job"), "Classes")
+    before = app.dataframe[0].value["support"].tolist()
+    images, _ = catalog.arrays("other", "test")
+    images, classes = np.array(images), catalog.load("other").classes
+    catalog.delete("other")
+    labels = np.zeros(5, np.int64)
+    with catalog.publishing("other") as draft:
+        splits = {"train": (images, labels), "test": (images, labels)}
+        catalog.write(draft, name="other", classes=classes, splits=splits, resized="", source="")
+
+    app = settled(app.run(), "evaluate_job")
+
+    assert before[:3] == [0, 5, 0]
+    assert app.dataframe[0].value["support"].tolist()[:3] == [5, 0, 0]
