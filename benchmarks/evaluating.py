@@ -148,7 +148,7 @@ def choose_other(page: Page) -> None:
 
 VIEWS: dict[str, Actions] = {
     "": {  # the page opens with the matrix
-        "matrix, shares": click("Share of true"),
+        "matrix, shares": click("% of true"),
         "matrix, mistakes only": click("Mistakes only"),
         "matrix, similar classes": click("Similar classes side by side"),
         "matrix, a cell": click_cell,

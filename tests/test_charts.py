@@ -101,7 +101,7 @@ def test_a_confusion_matrix_carries_indices_and_counts_for_each_click():
         [1, 1, 7],
     ]
     assert cells["hovertext"][1] == "cat → dog: 1 of 6"
-    assert cells["text"] == ["83.3%", "16.7%", "22.2%", "77.8%"]
+    assert cells["text"] == ["83.3", "16.7", "22.2", "77.8"]
 
 
 def test_the_cell_that_is_meant_is_outlined_and_a_click_changes_no_colour():
@@ -198,7 +198,7 @@ def test_shares_of_predicted_add_up_down_a_column():
     orange = spec(charts.confusion(matrix, ["cat", "dog"], "predicted"))["data"]
 
     said = [text for text in orange[-1]["text"] if text]
-    assert said == ["80.0%", "10.0%", "20.0%", "90.0%"]
+    assert said == ["80.0", "10.0", "20.0", "90.0"]
 
 
 def test_a_matrix_of_mistakes_alone_leaves_the_right_ones_blank():
@@ -215,7 +215,7 @@ def test_a_matrix_in_another_order_still_tells_which_classes_a_cell_is_of():
     cells = np.array(figure.data[-1].customdata).tolist()
     assert cells == [[2, 2, 9], [2, 0, 5], [0, 2, 2], [0, 0, 7]]
     assert list(figure.layout.xaxis.ticktext) == ["c", "a"]
-    assert list(figure.data[-1].text) == ["45.0%", "25.0%", "20.0%", "70.0%"]  # of all, not drawn
+    assert list(figure.data[-1].text) == ["45.0", "25.0", "20.0", "70.0"]  # of all, not drawn
     (outline,) = figure.layout.shapes
     assert (outline.x0, outline.y0) == (0.5, -0.5)
 

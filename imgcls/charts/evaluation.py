@@ -34,7 +34,7 @@ def confusion(
 ) -> go.Figure:
     """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
 
-    Cells are counts, or shares as `normalize` says: of the images that are so (true), or of those
+    Cells are counts, or percent as `normalize` says: of the images that are so (true), or of those
     that are called so (predicted). Without `diagonal` right answers are left blank. `order` says
     which classes are drawn, and in which order; all if None. An outline stands around the cell
     `marked`, (true, predicted).
@@ -71,7 +71,7 @@ def confusion(
     shown_class = np.array(drawn_classes, dtype=np.int64)
     ink = "#e8eef0" if dark else "#1a1a1a"
     strength = np.where(on_diagonal, values / scale_of[RIGHT], values / scale_of[WRONG]).ravel()
-    said = [f"{v:.1%}" if normalize else f"{int(v):,}" for v in values.ravel()]
+    said = [f"{100 * v:.1f}" if normalize else f"{int(v):,}" for v in values.ravel()]
     written = (counts > 0) & shown
     drawn.add_scatter(
         x=predicted, y=true, mode="markers+text" if n <= NUMBERED else "markers",

@@ -22,7 +22,7 @@ PAIRS = 15  # of classes listed as most confused
 DRAWN = (
     50  # classes of a matrix at most: more cells than a browser draws at once, or eyes tell apart
 )
-KINDS = {"Counts": "", "Share of true": "true", "Share of predicted": "predicted"}
+KINDS = {"Counts": "", "% of true": "true", "% of predicted": "predicted"}
 NAMED = 96  # CSS pixels a tile with names below it: room for `✗ automobile`
 TEST_OPENED = (
     "The test set is open: no choice was made by these images. It stays honest as long as you make "

@@ -346,7 +346,7 @@ def matrix_of(app):
 def test_the_matrix_can_show_shares_and_mistakes_alone_in_another_order(app, run):
     found = metrics.summary(predictions.load(run, "test")).confusion
 
-    app.segmented_control("confusion_kind").set_value("Share of predicted").run()
+    app.segmented_control("confusion_kind").set_value("% of predicted").run()
     app.toggle("confusion_mistakes").set_value(True).run()
     app.toggle("confusion_similar").set_value(True).run()
 
@@ -356,7 +356,7 @@ def test_the_matrix_can_show_shares_and_mistakes_alone_in_another_order(app, run
         (t, p, found[t, p]) for t in range(3) for p in range(3)
     ]
     for (true, called, count), text in zip(cells["customdata"], cells["text"], strict=True):
-        share = f"{count / found[:, called].sum():.1%}" if count else ""
+        share = f"{100 * count / found[:, called].sum():.1f}" if count else ""
         assert text == ("" if true == called else share)
 
 
