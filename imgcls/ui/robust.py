@@ -16,11 +16,12 @@ from imgcls.evaluate.robustness import LEVELS, SEVERITIES
 from imgcls.evaluate.tallies import Tally
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import compute, widgets
+from imgcls.ui import compute, pictures, widgets
 from imgcls.ui.gallery import Tile, gallery
 from imgcls.ui.live import QUIET
 
 TILE = 128  # CSS pixels a side of one image under a corruption
+TOP = 5  # classes shown of one image
 HOURS = 6 * 3600.0  # seconds after which a measurement is ended
 
 
@@ -183,12 +184,17 @@ def _one(run: Run, answers: Predictions) -> None:
             "Image", 0, len(answers.labels) - 1, 0, key=f"worse {run.id} {answers.split}",
             help="Its place among the images judged.",
         )  # fmt: skip
-    try:
-        image = predictions.pictures(run, answers.split, np.array([int(row)]))[0]
-        versions, logits = compute.call(robustness.series, run.id, image, name)
-    except ImgclsError as error:
-        st.error(widgets.escape(error), icon=":material/error:")
-        return
+    asked = (run.id, run.model_path.stat().st_mtime_ns, answers.split, int(row), name)
+    kept = st.session_state.get("worse_kept")
+    if kept is None or kept[0] != asked:
+        try:
+            image = predictions.pictures(run, answers.split, np.array([int(row)]))[0]
+            kept = asked, *compute.call(robustness.series, run.id, image, name)
+        except ImgclsError as error:
+            st.error(widgets.escape(error), icon=":material/error:")
+            return
+        st.session_state["worse_kept"] = kept
+    _, versions, logits = kept
     shares = softmax(logits, axis=1)
     true = int(answers.labels[int(row)])
     tiles = []
@@ -202,3 +208,19 @@ def _one(run: Run, answers: Predictions) -> None:
         versions, tiles, key=f"worse {run.id} {answers.split} {row} {name}", tile=TILE,
         clickable=False,
     )  # fmt: skip
+    level = st.slider("Severity", 0, LEVELS, 3, key="severity", help="0: the picture as it is.")
+    left, right = st.columns([2, 3], vertical_alignment="center")
+    with left:
+        st.image(
+            pictures.png(pictures.enlarged(versions[level], 256)), output_format="PNG",
+            width="content", alt=f"{name} at severity {level}",
+        )  # fmt: skip
+    with right:
+        order = np.argsort(-shares[level], kind="stable")[:TOP]
+        st.plotly_chart(
+            charts.probability_bars(
+                [(answers.classes[i], float(shares[level, i])) for i in order],
+                charts.class_colors(answers.classes),
+            ),
+            key="worse_bars", config=QUIET, alt=f"Its likeliest classes at severity {level}",
+        )  # fmt: skip

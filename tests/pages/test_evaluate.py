@@ -590,3 +590,20 @@ def test_figures_follow_labels_that_changed_under_the_same_answers(elsewhere, ru
 
     assert before[:3] == [0, 5, 0]
     assert app.dataframe[0].value["support"].tolist()[:3] == [5, 0, 0]
+
+
+def test_one_image_gets_worse_by_a_slider(app, run):
+    app = opened(app, "Robustness")
+
+    def likeliest():
+        return json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]["text"][0]
+
+    app.selectbox("corruption").set_value("noise").run()
+    app.slider("severity").set_value(0).run()
+    stored = predictions.load(run, "test")
+    assert likeliest() == f"{stored.confidence[0]:.1%}"
+
+    app.slider("severity").set_value(5).run()
+
+    assert not app.exception
+    assert likeliest() != f"{stored.confidence[0]:.1%}"
