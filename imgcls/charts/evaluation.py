@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imgcls.charts.style import (
     GREY,
+    LETTER,
     NUMBERED,
     PALETTE,
     RIGHT,
@@ -18,6 +19,8 @@ from imgcls.charts.style import (
     escape,
     figure,
     name_rows,
+    shortened,
+    still,
 )
 
 NORMALIZED = {"true": 1, "predicted": 0}  # axis of the sum that a cell is a share of
@@ -52,8 +55,12 @@ def confusion(
     on_diagonal = np.eye(n, dtype=bool)
     shown = np.ones((n, n), dtype=bool) if diagonal else ~on_diagonal
     side = int(np.clip(540 / max(n, 1), 7, 60))  # pixels a cell
+    ticks = [escape(shortened(classes[i])) for i in drawn_classes]
+    longest = LETTER * max((len(shortened(classes[i])) for i in drawn_classes), default=0)
+    # Names that do not fit side by side are turned, by 30 degrees where few, by 90 where many.
+    left, top = longest + 34, 36 + (longest if n > NUMBERED else max(14, longest // 2))
     drawn = figure(
-        side * n + 110, width=None, showlegend=False, clickmode="event+select", dragmode=False
+        side * n + top + 8, width=None, showlegend=False, clickmode="event+select", dragmode=False
     )
     scale_of = {}
     for mask, color in ((on_diagonal, RIGHT), (~on_diagonal, WRONG)):
@@ -96,10 +103,13 @@ def confusion(
             type="rect", x0=p - 0.5, x1=p + 0.5, y0=t - 0.5, y1=t + 0.5,
             line={"color": ink, "width": 2.5},
         )  # fmt: skip
-    ticks = {"tickvals": list(range(n)), "ticktext": names, "showgrid": False, "fixedrange": True}
-    drawn.update_xaxes(title_text="predicted", side="top", range=[-0.5, n - 0.5], **ticks)
-    drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **ticks)
-    drawn.update_layout(margin={"l": 60, "r": 8, "t": 60, "b": 8})
+    axis = {
+        "tickvals": list(range(n)), "ticktext": ticks, "showgrid": False, "fixedrange": True,
+        "automargin": False,  # which would draw all of it again
+    }  # fmt: skip
+    drawn.update_xaxes(title_text="predicted", side="top", range=[-0.5, n - 0.5], **axis)
+    drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **axis)
+    drawn.update_layout(margin={"l": left, "r": 8, "t": top, "b": 8})
     return drawn
 
 
@@ -165,6 +175,7 @@ def reliability(
         )  # fmt: skip
     drawn.update_xaxes(title_text="confidence", range=[-0.02, 1.04], tickformat=".0%")
     drawn.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    still(drawn)
     return drawn
 
 
@@ -189,6 +200,7 @@ def risk_coverage(
         )  # fmt: skip
     drawn.update_xaxes(title_text="images answered", range=[0, 1.02], tickformat=".0%")
     drawn.update_yaxes(rangemode="tozero", tickformat=".1~%")
+    still(drawn)
     return drawn
 
 
@@ -279,6 +291,7 @@ def class_curves(
     epoch_axis(drawn, max(epochs, default=1))
     drawn.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
     drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.24, "yanchor": "top"})
+    still(drawn)
     return drawn
 
 
@@ -293,36 +306,30 @@ def image_map(
     """Images (N, 2) by true class, mistakes as crosses, in the frame left, right, bottom, top.
 
     More than NUMBERED classes have no colours of their own. `customdata` is the row of each image.
+    A legend would be that of `class_curves`, beside which it stands.
     """
     many = len(classes) > NUMBERED
-    drawn = figure(height, showlegend=True, dragmode="lasso")
+    drawn = figure(height, showlegend=many, dragmode="lasso")
     colors, names = class_colors(classes), [escape(name) for name in classes]
-    groups = [("images", GREY, np.ones(len(labels), dtype=bool))]
-    if not many:
-        groups = [(names[i], colors[name], labels == i) for i, name in enumerate(classes)]
-    for group, color, members in groups:
-        for well, symbol, size in ((True, "circle", 4), (False, "x-thin-open", 6)):
-            rows = np.flatnonzero(members & ((predicted == labels) == well))
-            drawn.add_scattergl(
-                x=points[rows, 0], y=points[rows, 1], mode="markers", customdata=rows,
-                name=group if not many else "right" if well else "wrong",
-                legendgroup=f"{group} {well}" if many else group, showlegend=many or well,
-                marker={
-                    "color": (RIGHT if well else WRONG) if many else color,
-                    "size": size, "opacity": 0.7, "symbol": symbol,
-                    "line": {"width": 1 - well},  # around a dot it would be white on dark
-                },
-                hovertext=[f"{names[labels[r]]} → {names[predicted[r]]}" for r in rows],
-                hoverinfo="text",
-            )  # fmt: skip
+    right = predicted == labels
+    for well, symbol, size in ((True, "circle", 4), (False, "x-thin-open", 6)):
+        rows = np.flatnonzero(right == well)
+        color = [colors[classes[i]] for i in labels[rows]]
+        drawn.add_scattergl(
+            x=points[rows, 0], y=points[rows, 1], mode="markers", customdata=rows,
+            name="right" if well else "wrong", showlegend=many,
+            marker={
+                "color": (RIGHT if well else WRONG) if many else color,
+                "size": size, "opacity": 0.7, "symbol": symbol,
+                "line": {"width": 1 - well},  # around a dot it would be white on dark
+            },
+            hovertext=[f"{names[labels[r]]} → {names[predicted[r]]}" for r in rows],
+            hoverinfo="text",
+        )  # fmt: skip
     drawn.update_xaxes(range=frame and frame[:2], showticklabels=False, showgrid=False)
     drawn.update_yaxes(range=frame and frame[2:], showticklabels=False, showgrid=False)
-    drawn.update_layout(
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={
-            "x": 0, "xanchor": "left", "y": -0.02, "yanchor": "top", "itemsizing": "constant",
-        },
-    )  # fmt: skip
+    still(drawn)
+    drawn.update_layout(margin={"l": 8, "r": 8, "t": 30 if many else 8, "b": 8})
     return drawn
 
 
@@ -345,6 +352,7 @@ def strength_curves(
     drawn.update_xaxes(title_text=x, tickvals=list(strengths))
     drawn.update_yaxes(tickformat=".0%", range=[0, 1.02])
     drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
+    still(drawn)
     return drawn
 
 
@@ -374,4 +382,5 @@ def cartography(
     )  # fmt: skip
     drawn.update_xaxes(title_text="variability", rangemode="tozero")
     drawn.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
+    still(drawn)
     return drawn

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ TRAIN, VALIDATION = "#8a949b", PALETTE[0]  # what was trained on stays in the ba
 RIGHT, WRONG = PALETTE[0], PALETTE[5]
 GREY = "#7d868c"  # text: 3.8:1 on white, 4.7:1 on the dark ground
 GRID = "rgba(128, 140, 148, 0.22)"
+LETTER = 7  # pixels about of a letter beside an axis
+LETTERS = 24  # of a name there at most
+TITLED = 50  # pixels below an axis for its ticks and its title
 NUMBERED = 20  # classes up to which a matrix shows its numbers
 
 
@@ -54,9 +58,20 @@ def template() -> go.layout.Template:
     )
 
 
+@cache
+def _look() -> tuple[go.layout.Template, dict[str, Any]]:
+    look = template()
+    return look, look.layout.to_plotly_json()
+
+
 def escape(text: object) -> str:
     """A text as Plotly shows it unchanged: its own markup is a little HTML."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shortened(text: str) -> str:
+    """A name that fits beside an axis."""
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
 
 
 def class_colors(classes: Sequence[str]) -> dict[str, str]:
@@ -69,10 +84,10 @@ def figure(height: int, y: str = "", **layout: Any) -> go.Figure:
 
     Heights are fixed, so that nothing jumps.
     """
-    drawn = go.Figure(layout={"template": template(), "height": height})
-    # Streamlit's own theme replaces a template's margins and grid, but not a figure's.
-    drawn.update_layout(template().layout.to_plotly_json())
-    drawn.update_layout(layout)
+    look, values = _look()
+    # Streamlit's own theme replaces a template's margins and grid, but not a figure's. All at once:
+    # an update checks every value again, which takes longer than the rest of a figure.
+    drawn = go.Figure(layout={"template": look, **values, "height": height, **layout})
     if y:
         drawn.add_annotation(
             text=y, x=0, y=1, xref="paper", yref="paper", xanchor="right", yanchor="bottom",
@@ -85,6 +100,17 @@ def number(value: object) -> float:
     """A number to draw; what is none becomes a gap."""
     sound = isinstance(value, (int, float, np.number)) and math.isfinite(value)
     return float(value) if sound else math.nan  # type: ignore[arg-type]
+
+
+def still(drawn: go.Figure) -> None:
+    """Margins that stay as they are: where labels are known to fit, measuring them is lost time.
+
+    Plotly draws a figure with automatic margins several times.
+    """
+    drawn.update_xaxes(automargin=False)
+    drawn.update_yaxes(automargin=False)
+    if drawn.layout.xaxis.title.text and drawn.layout.margin.b < TITLED:
+        drawn.update_layout(margin={"b": TITLED})
 
 
 def name_rows(drawn: go.Figure, names: Sequence[str]) -> None:

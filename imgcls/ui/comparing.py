@@ -114,7 +114,9 @@ def _known(value: float, form: str) -> str:
 
 
 def _curves(compared: list[Run], labels: dict[str, str]) -> None:
-    with st.expander("How they learned", icon=":material/show_chart:"):
+    with widgets.opened("How they learned", ":material/show_chart:") as open:
+        if not open:
+            return
         st.plotly_chart(
             charts.compare_runs({labels[run.id]: history.events(run) for run in compared}),
             key="compared_curves", config=QUIET, alt="Validation accuracy over epochs",
@@ -122,7 +124,9 @@ def _curves(compared: list[Run], labels: dict[str, str]) -> None:
 
 
 def _by_class(judged: list[Predictions], labels: dict[str, str]) -> None:
-    with st.expander("Class by class", icon=":material/category:"):
+    with widgets.opened("Class by class", ":material/category:") as open:
+        if not open:
+            return
         shares = compare.recalls(judged)
         base = judged[0]
         st.dataframe(
@@ -148,7 +152,9 @@ def _only(
     run: Run, others: dict[str, Run], judged: list[Predictions], labels: dict[str, str]
 ) -> None:
     first = judged[0]
-    with st.expander("Images that only one of two calls right", icon=":material/compare:"):
+    with widgets.opened("Images that only one of two calls right", ":material/compare:") as open:
+        if not open:
+            return
         second = judged[1]
         if len(judged) > 2:
             picked = st.selectbox(

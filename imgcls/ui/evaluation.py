@@ -134,7 +134,9 @@ def _pairs(found: Metrics, names: list[str]) -> None:
     pairs = metrics.confused_pairs(found.confusion, PAIRS)
     if not pairs:
         return
-    with st.expander("The pairs most confused", icon=":material/swap_horiz:"):
+    with widgets.opened("The pairs most confused", ":material/swap_horiz:") as open:
+        if not open:
+            return
         st.dataframe(
             {
                 "true": [names[true] for true, *_ in pairs],

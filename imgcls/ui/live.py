@@ -22,7 +22,7 @@ from imgcls.ui.history import Row
 SLOW_SECONDS = 5.0  # between two looks at what changes slowly, as often as a Profile comes
 POINTS = 300  # most points of the live curve
 LOG_BYTES = 12_000  # of the log's end that the page shows
-QUIET = {"displayModeBar": False}
+QUIET = {"displayModeBar": False, "plotGlPixelRatio": 1}
 CURVE = {  # st.line_chart would begin at zero, and show a loss of 2.3 to 1.9 as flat
     "mark": {"type": "line", "color": charts.PALETTE[0]},
     "encoding": {

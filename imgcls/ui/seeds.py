@@ -26,7 +26,9 @@ def spread(run: Run, answers: Predictions) -> None:
             f"{len(known)} seeds of this training: accuracy {100 * accuracy.mean:.2f} ± "
             f"{100 * accuracy.sd:.2f} %"
         )
-    with st.expander(title, icon=":material/casino:"):
+    with widgets.opened(title, ":material/casino:", key="seeds_open") as open:
+        if not open:
+            return
         if found:
             _show(found, [widgets.short_label(o) for o in alike if judged[o.id] is not None])
             st.caption(

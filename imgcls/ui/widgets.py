@@ -1,7 +1,8 @@
 """What several pages show alike: states, choosers, the widget of a setting, sheets of images."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -58,6 +59,14 @@ def duration(seconds: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """A share as texts write it: 95.2 %, never parted at the end of a line."""
     return f"{100 * share:.{digits}f}\u00a0%"
+
+
+@contextmanager
+def opened(label: str, icon: str, key: str | None = None) -> Iterator[bool]:
+    """An expander, closed at first, and whether it is open: what nobody sees need not be made."""
+    box = st.expander(label, icon=icon, key=key or label, on_change="rerun")
+    with box:
+        yield bool(box.open)
 
 
 def p_value(p: float) -> str:
