@@ -249,3 +249,12 @@ def test_a_matrix_over_epochs_has_a_frame_an_epoch_and_opens_at_the_last():
     assert list(figure.data[-1].text) == ["2", "", "", "2"]
     steps = figure.layout.sliders[0].steps
     assert [list(step.args[0]) for step in steps] == [["1"], ["5"]]
+
+
+@pytest.mark.parametrize("counts", [1, 5000])
+def test_a_matrix_leaves_room_for_its_names_whatever_it_counts(counts):
+    figure = charts.confusion(np.full((10, 10), counts), ["a rather long name"] * 10)
+
+    assert 7 * 18 < figure.layout.margin.l < 200
+    assert 60 < figure.layout.margin.t < 140
+    assert figure.layout.height - figure.layout.margin.t == 540 + 8

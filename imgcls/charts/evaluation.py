@@ -58,9 +58,9 @@ def confusion(
     ticks = [escape(shortened(classes[i])) for i in drawn_classes]
     longest = LETTER * max((len(shortened(classes[i])) for i in drawn_classes), default=0)
     # Names that do not fit side by side are turned, by 30 degrees where few, by 90 where many.
-    left, top = longest + 34, 36 + (longest if n > NUMBERED else max(14, longest // 2))
+    left, above = longest + 34, 36 + (longest if n > NUMBERED else max(14, longest // 2))
     drawn = figure(
-        side * n + top + 8, width=None, showlegend=False, clickmode="event+select", dragmode=False
+        side * n + above + 8, width=None, showlegend=False, clickmode="event+select", dragmode=False
     )
     scale_of = {}
     for mask, color in ((on_diagonal, RIGHT), (~on_diagonal, WRONG)):
@@ -109,7 +109,7 @@ def confusion(
     }  # fmt: skip
     drawn.update_xaxes(title_text="predicted", side="top", range=[-0.5, n - 0.5], **axis)
     drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **axis)
-    drawn.update_layout(margin={"l": left, "r": 8, "t": top, "b": 8})
+    drawn.update_layout(margin={"l": left, "r": 8, "t": above, "b": 8})
     return drawn
 
 
