@@ -113,7 +113,9 @@ def timed(page: Page, act: Callable[[], None]) -> float:
     act()
     settle(page)
     taken: float = page.evaluate("() => window.changed - window.acted")
-    return max(taken, 0.0)
+    if taken <= 0:
+        raise RunError("An action changed nothing on the page: the measurement is void.")
+    return taken
 
 
 def settle(page: Page) -> None:

@@ -51,8 +51,8 @@ def read(path: Path) -> Card:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise ModelError(
-            f"{path.parent.name} has no {path.name}: it ended before its first epoch did. "
-            "Resume it or train again."
+            f"{path.parent.name} has no {path.name} yet: no epoch of it has been validated. Wait "
+            "for its first, or resume it if it has ended."
         ) from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path.name} is damaged ({error}): train again.") from None

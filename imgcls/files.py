@@ -6,14 +6,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+ABANDONED_SECONDS = 600.0  # after which nobody writes to a draft any more
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
     # Of its own for each writer: two that write one file at once must not share a draft.
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.draft")
+    for old in path.parent.glob(f".{path.name}.*.draft"):  # of writers that were killed
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > ABANDONED_SECONDS:
+                old.unlink()
     with dropping(draft):
         write(draft)
         fsync(draft)

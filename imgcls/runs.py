@@ -40,11 +40,11 @@ import imgcls
 from imgcls import config, files
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
-from imgcls.events import Ended, Epoch, Event, Queued, Step, effective, from_line, to_line
+from imgcls.events import Ended, Epoch, Event, Judging, Queued, Step, effective, from_line, to_line
 
 ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
 KEPT_CHECKPOINTS = 2
-JUDGING_SECONDS = 3600.0  # how long one process waits for another that asks the same model
+JUDGING_SECONDS = 2.0  # how long one process waits for another that asks the same model
 START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
 
 
@@ -200,6 +200,8 @@ class Run:
             return State.STARTING if last is None or isinstance(last, Ended) else State.RUNNING
         if isinstance(last, Ended):
             return State(last.state)
+        if isinstance(last, Judging):
+            return State.FINISHED  # trained; Evaluate makes up for answers that are missing
         return State.STARTING if last is None and self._is_new() else State.INTERRUPTED
 
     def _is_new(self) -> bool:
@@ -273,9 +275,9 @@ class Run:
 
     @contextmanager
     def judging(self, split: str) -> Iterator[None]:
-        """One process at a time asks the model about a split; a second waits for the first.
+        """One process at a time asks the model about a split.
 
-        Raises RunError where the run is gone, or the other takes longer than JUDGING_SECONDS.
+        Raises RunError where the run is gone, or another process is at it.
         """
         path = self.predictions_path(split).with_suffix(".lock")
         try:
@@ -284,7 +286,10 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"Run {self.id} was deleted while it was evaluated.") from None
         if held is None:
-            raise RunError(f"Another process asks {self.id} about {split} images: wait for it.")
+            raise RunError(
+                f"Another process is asking {self.id} about its {split} images: look again in a "
+                "minute."
+            )
         try:
             yield
         finally:

@@ -255,12 +255,11 @@ def _judge(run: Run, stopping: Callable[[], bool]) -> str:
             told = time.monotonic()
             run.append(Judging(split=split, done=int(done), total=int(total)))
 
-    dataset = catalog.load(run.config.dataset)
     for split in JUDGED:
-        if split == "test" and split not in dataset.splits:
-            continue
         told = 0.0
         try:
+            if split == "test" and split not in catalog.load(run.config.dataset).splits:
+                continue
             predictions.compute(run.id, split, progress)
             _log(f"answers for {split} images stored")
         except Stopped:

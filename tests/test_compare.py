@@ -133,3 +133,4 @@ def test_a_run_that_learned_from_the_images_is_not_held_against_one_that_did_not
     compare.check_fair([apart, whole], "train")  # both did
     with pytest.raises(DataError, match=f"{whole.id} learned"):
         compare.check_fair([apart, whole], "validation")
+    compare.check_fair([apart, untrained_run(recipe="imported")], "test")  # nobody knows

@@ -34,6 +34,8 @@ def test_overall_figures_are_those_of_scikit_learn(noisy):
         )
     expected = {
         "balanced accuracy": reference.balanced_accuracy_score(labels, predicted),
+        "macro precision": reference.precision_score(labels, predicted, average="macro"),
+        "weighted precision": reference.precision_score(labels, predicted, average="weighted"),
         "macro F1": reference.f1_score(labels, predicted, average="macro"),
         "weighted F1": reference.f1_score(labels, predicted, average="weighted"),
         "Cohen's kappa": reference.cohen_kappa_score(labels, predicted),

@@ -91,7 +91,7 @@ def test_an_unknown_run_is_refused():
 def test_a_run_without_a_model_is_refused(run):
     run.model_path.unlink()
 
-    with pytest.raises(ModelError, match="ended before its first epoch did"):
+    with pytest.raises(ModelError, match="no epoch of it has been validated"):
         predict.predict(run.id, [("a.png", png())])
 
 

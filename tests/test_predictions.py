@@ -121,7 +121,7 @@ def test_an_unknown_split_is_named(run, split):
 def test_a_run_without_a_model_is_refused(run):
     run.model_path.unlink()
 
-    with pytest.raises(ModelError, match="ended before its first epoch did"):
+    with pytest.raises(ModelError, match="no epoch of it has been validated"):
         predictions.compute(run.id, "test")
     assert predictions.load(run, "test") is None
 

@@ -42,6 +42,8 @@ def test_a_report_holds_the_figures_and_needs_nothing_else(run, tmp_path):
     found = metrics.summary(predictions.load(run, "test"))
     assert f"{found.accuracy:.2%} of 30 test images are called right" in text(html)
     assert run.facts["fingerprint"] in html
+    assert "nan" not in text(html).lower().split()
+    assert "Plotly.animate(" not in html.split("</head>")[1]
     assert "03 February 2026" in html
     loaded = re.findall(r'<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)="([^"]{0,40})', html)
     assert loaded

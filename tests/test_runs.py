@@ -8,7 +8,7 @@ import pytest
 from imgcls import events, files, runs
 from imgcls.config import TrainConfig
 from imgcls.errors import RunError
-from imgcls.events import Ended, Epoch, Profile, Queued, Resumed, Step
+from imgcls.events import Ended, Epoch, Judging, Profile, Queued, Resumed, Step
 from imgcls.runs import State
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -299,7 +299,24 @@ def test_one_at_a_time_asks_a_model_about_a_split(run, monkeypatch):
     with run.judging("test"):
         with run.judging("train"):
             pass
-        with pytest.raises(RunError, match="Another process asks"), run.judging("test"):
+        with pytest.raises(RunError, match="Another process is asking"), run.judging("test"):
             pass
     with run.judging("test"):
         pass
+
+
+def test_a_run_that_died_while_it_was_judged_has_finished(run):
+    run.append(Judging(split="train", done=10, total=100))
+
+    assert run.state() == State.FINISHED
+
+
+def test_drafts_of_writers_that_were_killed_are_swept(tmp_path):
+    old, young = tmp_path / ".file.1-1.draft", tmp_path / ".file.2-2.draft"
+    for draft in (old, young):
+        draft.write_text("half")
+    os.utime(old, (0, 0))
+
+    files.write_atomically(tmp_path / "file", lambda draft: draft.write_text("whole"))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, "file"]

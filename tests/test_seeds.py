@@ -34,10 +34,10 @@ def test_of_two_runs_of_one_seed_the_newer_counts_but_the_one_asked_for_always_d
     assert seeds.siblings(old) == [old, other]
 
 
-def test_an_unfinished_run_is_held_against_the_others():
+def test_an_unfinished_run_does_not_count():
     begun, done = untrained_run(seed=5), finished(1, seed=1)
 
-    assert seeds.siblings(begun) == [done, begun]
+    assert seeds.siblings(begun) == [done]
 
 
 def test_a_spread_is_mean_standard_deviation_and_students_interval():

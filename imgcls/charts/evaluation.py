@@ -34,6 +34,7 @@ def confusion(
     marked: tuple[int, int] | None = None,
     diagonal: bool = True,
     order: Sequence[int] | NDArray[np.int64] | None = None,
+    clickable: bool = True,
 ) -> go.Figure:
     """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
 
@@ -41,8 +42,8 @@ def confusion(
     that are called so (predicted). Without `diagonal` right answers are left blank. `order` says
     which classes are drawn, and in which order; all if None. An outline stands around the cell
     `marked`, (true, predicted).
-    A heatmap gives no clicks, so an invisible square stands on each cell; its `customdata` is
-    [true, predicted, count], classes as in `classes`.
+    A heatmap gives no clicks, so an invisible square stands on each cell, where `clickable`; its
+    `customdata` is [true, predicted, count], classes as in `classes`.
     """
     counts = np.asarray(matrix)
     values = counts.astype(float)
@@ -80,8 +81,9 @@ def confusion(
     strength = np.where(on_diagonal, values / scale_of[RIGHT], values / scale_of[WRONG]).ravel()
     said = [f"{100 * v:.1f}" if normalize else f"{int(v):,}" for v in values.ravel()]
     written = (counts > 0) & shown
+    mode = "markers" if n > NUMBERED else "markers+text" if clickable else "text"
     drawn.add_scatter(
-        x=predicted, y=true, mode="markers+text" if n <= NUMBERED else "markers",
+        x=predicted, y=true, mode=mode,
         text=[text if write else "" for text, write in zip(said, written.ravel(), strict=True)],
         textfont={"size": 11, "color": ["#ffffff" if s > 0.6 else ink for s in strength]},
         customdata=np.stack(
@@ -123,7 +125,7 @@ def confusion_over_epochs(
 
     For a page that nobody computes behind; it opens at the last epoch.
     """
-    drawn = [confusion(matrix, classes, order=order) for matrix in matrices]
+    drawn = [confusion(matrix, classes, order=order, clickable=False) for matrix in matrices]
     moving = drawn[-1]
     moving.frames = [
         go.Frame(data=one.data, name=str(epoch)) for epoch, one in zip(epochs, drawn, strict=True)

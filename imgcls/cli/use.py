@@ -97,7 +97,7 @@ def _confidence(run: "Run", judged: "Predictions", tta: bool) -> dict[str, Any]:
 
     from imgcls.evaluate import calibrate, predictions
 
-    shares, held = calibrate.scaled(judged.logits, 1.0), None
+    shares, held, temperature = calibrate.scaled(judged.logits, 1.0), None, 1.0
     if predictions.fits_on_validation(run, judged.split):
         held = _answers(run, "validation", tta)
         temperature = calibrate.temperature(held.logits, held.labels)
@@ -108,6 +108,7 @@ def _confidence(run: "Run", judged: "Predictions", tta: bool) -> dict[str, Any]:
     rows = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
     return {
         "reliability": {
+            "temperature": temperature,  # that it and what follows were taken after
             "edges": bins.edges.tolist(),
             "images": bins.counts.tolist(),
             "confidence": bins.confidence.tolist(),

@@ -82,8 +82,8 @@ def brier(shares: Floats, labels: NDArray[np.int64]) -> float:
 
     Source: Brier 1950, Monthly Weather Review 78, 1-3.
     """
-    true = np.eye(shares.shape[1])[labels]
-    return float(((shares - true) ** 2).sum(1).mean())
+    true = shares[np.arange(len(labels)), labels]
+    return float(((shares**2).sum(1) - 2 * true + 1).mean())
 
 
 def log_loss(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:

@@ -79,6 +79,7 @@ def answers(history: History, at: int) -> Predictions:
         history.logits[at].astype(np.float32),
         history.labels,
         history.indices,
+        epoch=history.epochs[at],
     )
 
 

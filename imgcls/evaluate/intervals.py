@@ -45,7 +45,10 @@ def _overall(predictions: Predictions, drawn: Floats) -> pd.DataFrame:
             among = int((_rank(predictions) < k).sum())
             rows.append((f"top-{k} accuracy", among / n, *wilson_interval(among, n)))
     found, _ = _figures(predictions, None)
-    names = ("balanced accuracy", "macro F1", "weighted F1", "Cohen's kappa")
+    names = (
+        "balanced accuracy", "macro precision", "weighted precision", "macro F1", "weighted F1",
+        "Cohen's kappa",
+    )  # fmt: skip
     for i, name in enumerate(names):
         rows.append((name, float(found[i]), *_percentiles(drawn[:, i])))
     losses = -log_softmax(predictions.logits.astype(np.float64), axis=1)[np.arange(n), labels]
@@ -112,16 +115,18 @@ def _rank(predictions: Predictions) -> NDArray[np.int64]:
 
 
 def _draws(predictions: Predictions) -> tuple[Floats, Floats]:
-    """(DRAWS, 4) and (DRAWS, classes): `_figures` of images drawn with replacement."""
+    """(DRAWS, 6) and (DRAWS, classes): `_figures` of images drawn with replacement."""
     draw, n = np.random.default_rng(0), len(predictions.labels)
     drawn = [_figures(predictions, draw.integers(0, n, n)) for _ in range(DRAWS)]
     return np.array([overall for overall, _ in drawn]), np.array([f1 for _, f1 in drawn])
 
 
 def _figures(predictions: Predictions, rows: NDArray[np.int64] | None) -> tuple[Floats, Floats]:
-    """Balanced accuracy, macro F1, weighted F1 and kappa; and F1 a class, NaN where undefined.
+    """Balanced accuracy, macro and weighted precision and F1, kappa; F1 a class, NaN for undefined.
 
-    As scikit-learn defines them, but that a class with neither image nor answer counts for nothing.
+    As scikit-learn defines them, but that a class with neither image nor answer counts for nothing,
+    and nor does the precision of one that is never called. Balanced accuracy is macro recall, and
+    weighted recall is accuracy.
     """
     labels, predicted = predictions.labels, predictions.predicted
     if rows is not None:
@@ -131,12 +136,17 @@ def _figures(predictions: Predictions, rows: NDArray[np.int64] | None) -> tuple[
     both = np.bincount(labels[labels == predicted], minlength=k)
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is NaN here, and says so
         f1 = 2 * both / (true + called)
-        recall = both / true
+        recall, precision = both / true, both / called
         chance = float((true / n) @ (called / n))
         kappa = (both.sum() / n - chance) / (1 - chance) if chance < 1 else np.nan
     known = true > 0
     weighted = float((f1[known] * true[known]).sum() / n)
-    figures = [recall[known].mean(), np.nanmean(f1), weighted, kappa]
+    with np.errstate(invalid="ignore"):
+        shares = np.where(np.isnan(precision), 0.0, true)
+        precise = float(np.nansum(precision * true) / shares.sum()) if shares.sum() else np.nan
+    figures = [
+        recall[known].mean(), np.nanmean(precision), precise, np.nanmean(f1), weighted, kappa,
+    ]  # fmt: skip
     return np.array(figures, dtype=float), f1
 
 

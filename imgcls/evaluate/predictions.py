@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+HALF_RANGE = 65504.0  # the largest number of float16
 FORMAT = 2  # of the files; raised when what is stored changes its meaning
 MOST_FEATURES = 2048  # a wider last layer sees little more than pixels, and fills a disk
 BATCH_PIXELS = 2**17  # images a batch times their pixels: 128 images of 32×32
@@ -51,6 +52,7 @@ class Predictions:
     labels: NDArray[np.int64]  # (N,), true classes
     indices: NDArray[np.int64]  # (N,), where each image stands in the arrays of `catalog.select`
     tta: bool = False  # whether each answer is an average over views of the image
+    epoch: int | None = None  # after which the run answered so; None for the model that it kept
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -308,12 +310,12 @@ def _infer(
     from imgcls.data.tensors import normalize
     from imgcls.evaluate import views
 
-    asked, logits, features = judge(run), [], []
+    asked, logits, seen = judge(run), [], []
     last = [layer for layer in asked.model.modules() if isinstance(layer, torch.nn.Linear)][-1:]
+    features = None
     if last and last[0].in_features <= MOST_FEATURES and not tta:
-        last[0].register_forward_pre_hook(
-            lambda _, inputs: features.append(inputs[0].half().cpu().numpy())
-        )
+        features = np.empty((len(indices), last[0].in_features), np.float16)
+        last[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         for start in range(0, len(indices), asked.batch_size):
             rows = indices[start : start + asked.batch_size]
@@ -324,9 +326,12 @@ def _infer(
             else:
                 answer = asked.answer(block)
             logits.append(answer.cpu().numpy())
+            if features is not None:
+                kept = seen.pop().float().nan_to_num().clamp(-HALF_RANGE, HALF_RANGE)
+                features[start : start + len(block)] = kept.half().cpu().numpy()
             if progress:
                 progress(start + len(block), len(indices), "images judged")
-    return np.concatenate(logits), np.concatenate(features) if features else None
+    return np.concatenate(logits), features
 
 
 def facts(run: Run, split: str) -> dict[str, object]:

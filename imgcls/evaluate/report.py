@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -21,6 +22,7 @@ import imgcls
 from imgcls import charts, files, studies
 from imgcls.data import catalog
 from imgcls.data.catalog import Images
+from imgcls.errors import ImgclsError
 from imgcls.evaluate import (
     adversarial,
     calibrate,
@@ -35,7 +37,7 @@ from imgcls.evaluate import (
 )
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
-from imgcls.recipes import RECIPES
+from imgcls.recipes import DEFAULT, RECIPES
 from imgcls.runs import Run
 
 SHOWN = 48  # images of a sheet
@@ -213,7 +215,7 @@ def _confidence(run: Run, answers: Predictions) -> str:
     shown = {"as trained": (before.confidence, before.accuracy, before.counts)}
     columns = {"as trained": calibrate.errors(answers.logits, answers.labels, 1.0)}
     held = predictions.load(run, "validation")
-    sets = ""
+    sets = scaled = ""
     note = "No temperature: that needs stored validation answers that nothing was learned from."
     if held is not None and predictions.fits_on_validation(run, answers.split):
         temperature = calibrate.temperature(held.logits, held.labels)
@@ -222,6 +224,7 @@ def _confidence(run: Run, answers: Predictions) -> str:
         shown["with temperature"] = (after.confidence, after.accuracy, after.counts)
         columns["with temperature"] = calibrate.errors(answers.logits, answers.labels, temperature)
         note = f"Temperature {temperature:.3f}, fitted on validation."
+        scaled = ", after the temperature"
         plain, sets = shares, _sets(answers, held, shares, temperature)
     fields = {
         "expected calibration error": "ece",
@@ -238,7 +241,7 @@ def _confidence(run: Run, answers: Predictions) -> str:
         "<h2>Is its confidence true</h2>"
         + _plot(charts.reliability(shown))
         + _table(("figure", *columns), rows)
-        + f'<p class="muted">{note} Below: wrong answers if it answers only when sure.</p>'
+        + f'<p class="muted">{note} Below: wrong answers if it answers only when sure{scaled}.</p>'
         + _plot(charts.risk_coverage(coverage, risk, None))
         + sets
     )
@@ -291,7 +294,10 @@ def _comparison(compared: Sequence[Run], judged: Sequence[Predictions]) -> str:
         + f"<p class='muted'>{note}</p>"
         + _plot(charts.compare_runs({run.id: run.events() for run in compared}))
         + _by_class(judged)
-        + "".join(_only(compared[0], judged[0], one) for one in judged[1:])
+        + "".join(
+            _only(compared[0], judged[0], other) + _only(run, other, judged[0])
+            for run, other in zip(compared[1:], judged[1:], strict=True)
+        )
     )
 
 
@@ -305,11 +311,10 @@ def _by_class(judged: Sequence[Predictions]) -> str:
 
 
 def _only(run: Run, ours: Predictions, theirs: Predictions) -> str:
-    """Images that the other run alone calls right, as this one calls them."""
+    """Images that theirs alone calls right of the two, as the run of ours calls them."""
     rows = compare.only_right(theirs, ours)
-    return f"<h3>{len(rows):,} images that only {escape(theirs.run)} calls right</h3>" + _sheet(
-        run, ours, rows[: SHOWN // 2]
-    )
+    title = f"{len(rows):,} images that {theirs.run} calls right and {ours.run} wrong"
+    return f"<h3>{escape(title)}</h3>" + _sheet(run, ours, rows[: SHOWN // 2])
 
 
 def _learning(run: Run) -> str:
@@ -344,7 +349,7 @@ def _learning(run: Run) -> str:
 
 def _robustness(run: Run, split: str) -> str:
     html = "<h2>How robust</h2>"
-    chance = 1 / len(catalog.load(run.config.dataset).classes)
+    chance = 1 / len(predictions.stored(run, split).classes)
     worse, attacked = robustness.load(run, split), adversarial.load(run, split)
     if worse is not None:
         kinds = zip(robustness.SEVERITIES, worse.accuracy.tolist(), strict=True)
@@ -367,29 +372,47 @@ def _robustness(run: Run, split: str) -> str:
 
 
 def _origin(run: Run, split: str, others: Sequence[Run]) -> str:
-    facts, dataset = run.facts, catalog.load(run.config.dataset)
+    facts = run.facts
+    judged, _ = predictions.place(run, split)
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     told = [
-        ("data set", f"{dataset.name}: {dataset.source}"),
-        ("data fingerprint", facts["fingerprint"]),
+        ("learned from", f"{run.config.dataset}{_source(run.config.dataset)}"),
+        ("fingerprint of that data", facts["fingerprint"]),
+        ("judged by", f"{split} images of {judged}{_source(judged)}"),
+        ("fingerprint of that data", catalog.load(judged).fingerprint),
         ("trained", facts["created"]),
         ("versions", versions),
         ("code", facts.get("commit") or "not from a clone"),
     ]
-    if run.config.recipe in RECIPES:
+    if run.config.recipe == "imported":
+        commands = ["# The model was imported: no command of imgcls trains it."]
+    elif run.config.recipe in RECIPES:
         commands = [studies.command(run.config)]
-    else:
-        commands = ["# no recipe: python -m imgcls train with the settings below, each by --set"]
+    else:  # the settings that differ from any recipe's tell it all
+        commands = [studies.command(replace(run.config, recipe=DEFAULT))]
     report = [f"python -m imgcls evaluate {run.id} --split {split} --report report.html"]
     if any(one.load(run, split) is not None for one in (robustness, adversarial)):
         report.append("--robustness")
     report += [f"--against {other.id}" for other in others]
     commands.append(" ".join(report))
     settings = json.dumps(run.config.to_dict(), indent=1, ensure_ascii=False)
+    left_out = (
+        "<p class='muted'>Not in here, since it is looked at image by image on the page: where the "
+        "model looks, the training images that it takes an image for, and one image through "
+        "training or under a corruption.</p>"
+    )
     return (
-        f"<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"
+        f"{left_out}<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"
         f"<pre>{escape(chr(10).join(commands))}</pre><h3>Settings</h3><pre>{escape(settings)}</pre>"
     )
+
+
+def _source(name: str) -> str:
+    """Where a data set came from, as far as that is known."""
+    try:
+        return f", {catalog.load(name).source}"
+    except ImgclsError:
+        return ", which is gone"
 
 
 def _known(value: float, form: str) -> str:
@@ -413,7 +436,10 @@ def _table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
 def _plot(figure: go.Figure) -> str:
     figure.update_layout(width=min(figure.layout.width or WIDTH, WIDTH))
     html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False}
+        full_html=False,
+        include_plotlyjs=False,
+        config={"displaylogo": False},
+        auto_play=False,  # a figure with frames would run through them as it opens
     )
     return f'<div class="figure">{html}</div>'
 

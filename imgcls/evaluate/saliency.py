@@ -73,10 +73,11 @@ def last_map(model: "nn.Module", picture: "Tensor") -> "nn.Module | None":
         return None
     ended: list[nn.Module] = []
 
-    def note(layer: nn.Module, inputs: object, output: object) -> None:
+    def note(layer: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if layer is model or not isinstance(output, torch.Tensor) or output.ndim != 4:
             return
-        if min(output.shape[-2:]) > 1:
+        seen = inputs[0].shape[-1] if isinstance(inputs[0], torch.Tensor) else 0
+        if min(output.shape[-2:]) > 1 and seen >= output.shape[-1]:  # repeated is not seen
             ended.append(layer)
 
     hooks = [layer.register_forward_hook(note) for layer in model.modules()]

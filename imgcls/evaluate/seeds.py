@@ -24,9 +24,9 @@ class Spread:
 
 
 def siblings(run: Run) -> list[Run]:
-    """The finished runs with this run's settings and data, itself too; one a seed, the newest.
+    """The finished runs with this run's settings and data; one a seed, the newest.
 
-    The run itself stands for its own seed whatever its state.
+    The run itself stands for its own seed, if it has finished too.
     """
     wanted, data = _but_seed(run.config), run.facts["fingerprint"]
     found: dict[int, Run] = {}
@@ -38,7 +38,8 @@ def siblings(run: Run) -> list[Run]:
             continue  # damaged: nobody knows what it was
         if same and usable:
             found.setdefault(other.config.seed, other)
-    found[run.config.seed] = run
+    if run.state() == State.FINISHED:
+        found[run.config.seed] = run
     return [found[seed] for seed in sorted(found)]
 
 

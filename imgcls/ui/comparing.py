@@ -5,7 +5,7 @@ import streamlit as st
 
 from imgcls import charts, runs
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import compare
+from imgcls.evaluate import compare, predictions
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
@@ -54,6 +54,10 @@ def comparison(run: Run, answers: Predictions, found: Metrics) -> None:
         st.error(widgets.escape(error), icon=":material/error:")
         return
     labels = {run.id: widgets.short_label(run), **names}
+    for name in chosen:
+        if others[name].config.recipe == "imported":
+            caution = predictions.caution(others[name], answers.split)
+            st.warning(f"{widgets.escape(labels[name])}: {caution}", icon=":material/warning:")
     _verdicts(pairs, len(judged) - 1, labels)
     _curves([run, *(others[name] for name in chosen)], labels)
     _by_class(judged, labels)

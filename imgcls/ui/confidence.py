@@ -33,7 +33,7 @@ def confidence(run: Run, answers: Predictions, found: Metrics) -> None:
     _reliability(answers, plain, shares, None if held is None else temperature)
     left, right = st.columns(2, gap="medium")
     with left:
-        _selective(answers, shares)
+        _selective(answers, shares, held is not None)
     with right:
         _sets(answers, shares, held, temperature)
 
@@ -72,7 +72,8 @@ def _reliability(
         if temperature is None:
             st.caption(
                 "No temperature is fitted here: that needs validation images that the model did "
-                "not learn from, and other images to judge it by. Choose the test images."
+                "not learn from, and other images to judge it by."
+                + (" Choose the test images." if answers.split == "validation" else "")
             )
         else:
             st.caption(
@@ -96,8 +97,8 @@ def _verdict(sure: calibrate.Floats, right: NDArray[np.bool_]) -> str:
     return f"{said}**{word} by {100 * off:.1f} points** ({between})."
 
 
-def _selective(answers: Predictions, shares: calibrate.Floats) -> None:
-    st.markdown("**Answer only when sure**")
+def _selective(answers: Predictions, shares: calibrate.Floats, scaled: bool) -> None:
+    st.markdown("**Answer only when sure**" + (", after the temperature" if scaled else ""))
     threshold = st.slider(
         "At least so sure", 0.0, 1.0, 0.9, 0.01, format="percent", key="confidence_threshold"
     )
@@ -124,9 +125,15 @@ def _selective(answers: Predictions, shares: calibrate.Floats) -> None:
 def _sets(
     answers: Predictions, shares: calibrate.Floats, held: Predictions | None, temperature: float
 ) -> None:
-    st.markdown("**Several labels instead of one**")
+    st.markdown(
+        "**Several labels instead of one**"
+        + (", after the temperature" if held is not None else "")
+    )
     if held is None:
-        st.caption("Sets need validation images apart from those judged: choose the test images.")
+        st.caption(
+            "Sets need validation images that the model did not learn from, apart from those "
+            "judged." + (" Choose the test images." if answers.split == "validation" else "")
+        )
         return
     wanted = st.select_slider(
         "Sets that hold the true class", calibrate.COVERAGES, 0.9,

@@ -104,7 +104,10 @@ def same(answers: Predictions) -> tuple[str, str, bytes]:
     return answers.run, answers.split, digest.digest()
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Predictions: same})
+@st.cache_data(
+    max_entries=32, show_spinner="Drawing images anew, for the intervals",
+    hash_funcs={Predictions: same},
+)  # fmt: skip
 def _estimates(answers: Predictions) -> tuple[pd.DataFrame, pd.DataFrame]:
     return intervals.estimates(answers)
 

@@ -62,7 +62,9 @@ def _epochs(run: Run, history: History) -> None:
     left, middle = st.columns([11, 9], gap="medium")
     with left:
         st.plotly_chart(
-            charts.confusion(confusions[at], names, dark=frame.dark(), order=order),
+            charts.confusion(
+                confusions[at], names, dark=frame.dark(), order=order, clickable=False
+            ),
             key="epoch_confusion", config=QUIET,
             alt=f"Confusion matrix after epoch {epoch}",
         )  # fmt: skip

@@ -31,10 +31,13 @@ def show(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -> 
     st.markdown(
         f"Image {answers.indices[row]} of {answers.split}: truly **{widgets.escape(true)}**, "
         f"called **{widgets.escape(said)}**, {answers.confidence[row]:.1%} sure"
+        + (f", after epoch {answers.epoch}" if answers.epoch is not None else "")
     )
     part = st.segmented_control(
         "Part", PARTS, default=PARTS[0], key="one_part", label_visibility="collapsed"
     )
+    if part != PARTS[0] and answers.epoch is not None:
+        st.caption("By the model that the run kept, not by that of the epoch.")
     try:
         if part == PARTS[1]:
             _where(run, image, answers, row)

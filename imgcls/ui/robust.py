@@ -8,6 +8,7 @@ import streamlit as st
 from scipy.special import softmax
 
 from imgcls import charts
+from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import adversarial, metrics, predictions, robustness
 from imgcls.evaluate.metrics import Metrics
@@ -184,12 +185,14 @@ def _one(run: Run, answers: Predictions) -> None:
             "Image", 0, len(answers.labels) - 1, 0, key=f"worse {run.id} {answers.split}",
             help="Its place among the images judged.",
         )  # fmt: skip
-    asked = (run.id, run.model_path.stat().st_mtime_ns, answers.split, int(row), name)
+    data = catalog.load(answers.dataset).fingerprint
+    asked = (run.id, run.model_path.stat().st_mtime_ns, answers.split, data, int(row), name)
     kept = st.session_state.get("worse_kept")
     if kept is None or kept[0] != asked:
         try:
             image = predictions.pictures(run, answers.split, np.array([int(row)]))[0]
-            kept = asked, *compute.call(robustness.series, run.id, image, name)
+            with st.spinner("Asking the model"):
+                kept = asked, *compute.call(robustness.series, run.id, image, name)
         except ImgclsError as error:
             st.error(widgets.escape(error), icon=":material/error:")
             return

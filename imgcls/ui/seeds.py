@@ -19,14 +19,13 @@ def spread(run: Run, answers: Predictions) -> None:
     known = [one for one in judged.values() if one is not None]
     missing = [other for other in alike if judged[other.id] is None]
     found = seeds.spreads([_figures(one) for one in known]) if len(known) > 1 else []
-    title = f"{len(alike)} seeds of this training"
     if found:
         accuracy = found[0]
-        title = (
-            f"{len(known)} seeds of this training: accuracy {100 * accuracy.mean:.2f} ± "
-            f"{100 * accuracy.sd:.2f} %"
+        st.caption(
+            f"Over {len(known)} seeds of this training: accuracy {100 * accuracy.mean:.2f} ± "
+            f"{100 * accuracy.sd:.2f} %."
         )
-    with widgets.opened(title, ":material/casino:", key="seeds_open") as open:
+    with widgets.opened(f"{len(alike)} seeds of this training", ":material/casino:") as open:
         if not open:
             return
         if found:

@@ -26,13 +26,14 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
     key = (run.id, split)
     kept = st.session_state.get("evaluate_job")
     if found is not None:
-        if st.session_state.get("evaluate_anew") == key:
+        if key in st.session_state.get("evaluate_anew", ()):
+            st.session_state["evaluate_anew"].remove(key)
             st.info(ANEW, icon=":material/update:")
         if kept is not None and kept[0] == key:
             del st.session_state["evaluate_job"]
         return found
     if predictions.is_stale(run, split):
-        st.session_state["evaluate_anew"] = key
+        st.session_state.setdefault("evaluate_anew", set()).add(key)
     if kept is None or kept[0] != key:
         job = compute.submit(
             predictions.compute, run.id, split, worker="model", progress=True, timeout=1800
@@ -54,6 +55,9 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
             del st.session_state["evaluate_job"]
             st.rerun()
         return None
+    if key in st.session_state.get("evaluate_anew", ()):
+        st.session_state["evaluate_anew"].remove(key)
+        st.info(ANEW, icon=":material/update:")
     return found
 
 

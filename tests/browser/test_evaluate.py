@@ -48,7 +48,7 @@ def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_pat
     no_exception(page)
 
     # The same training from two seeds, each a dot.
-    page.get_by_text(re.compile("2 seeds of this training")).click()
+    page.get_by_text("2 seeds of this training", exact=True).click()
     page.get_by_role("button", name="Judge 1 more").or_(
         page.get_by_text("Student")
     ).first.wait_for()
