@@ -88,14 +88,13 @@ RECIPES: dict[str, Recipe] = {
         "89.2 %, 90.5 % with test-time augmentation, after 10 minutes on one CPU core with AMX in "
         "a slow hour (three seeds); 0.18 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and what led there.",
-        **_SPEED | {"label_smoothing": 0.25},
+        **_SPEED,
         epochs=8,
         start_size=20,
         full_size_from=0.6,
         hard_share=0.6,
         hard_from=0.5,
         cutout=4,
-        ema=0.98,
     ),
     "speed-max": _recipe(
         "speed-max",
