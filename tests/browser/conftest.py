@@ -38,6 +38,9 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
 ]
 START_SECONDS = 30
+# Streamlit writes a slider's value in the primary colour, and white on that colour: on a dark
+# ground no colour has 4.5:1 to both (docs/design-language.md).
+UPSTREAM = ["[data-testid=stSliderThumbValue]"]
 
 
 @cache
@@ -169,8 +172,9 @@ def app(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def barriers(page: Page) -> list[str]:
-    """What axe calls serious or critical on the page as it is."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    """What axe calls serious or critical on the page as it is, but for Streamlit's own."""
+    without = {"exclude": [[selector] for selector in UPSTREAM]}
+    found = Axe().run(page, without, {"resultTypes": ["violations"]}).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"
         for one in found
