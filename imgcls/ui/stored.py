@@ -26,9 +26,7 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
     key = (run.id, split)
     kept = st.session_state.get("evaluate_job")
     if found is not None:
-        if key in st.session_state.get("evaluate_anew", ()):
-            st.session_state["evaluate_anew"].remove(key)
-            st.info(ANEW, icon=":material/update:")
+        _say_if_anew(key)
         if kept is not None and kept[0] == key:
             del st.session_state["evaluate_job"]
         return found
@@ -55,10 +53,15 @@ def predictions_of(run: Run, split: str) -> Predictions | None:
             del st.session_state["evaluate_job"]
             st.rerun()
         return None
+    _say_if_anew(key)
+    return found
+
+
+def _say_if_anew(key: tuple[str, str]) -> None:
+    """Say once that these answers replaced void ones."""
     if key in st.session_state.get("evaluate_anew", ()):
         st.session_state["evaluate_anew"].remove(key)
         st.info(ANEW, icon=":material/update:")
-    return found
 
 
 def made(run: Run, split: str) -> None:

@@ -62,9 +62,9 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 @contextmanager
-def opened(label: str, icon: str, key: str | None = None) -> Iterator[bool]:
+def opened(label: str, icon: str) -> Iterator[bool]:
     """An expander, closed at first, and whether it is open: what nobody sees need not be made."""
-    box = st.expander(label, icon=icon, key=key or label, on_change="rerun")
+    box = st.expander(label, icon=icon, key=label, on_change="rerun")
     with box:
         yield bool(box.open)
 
