@@ -220,15 +220,6 @@ def test_a_matrix_in_another_order_still_tells_which_classes_a_cell_is_of():
     assert (outline.x0, outline.y0) == (0.5, -0.5)
 
 
-def test_a_map_of_many_classes_tells_right_from_wrong_only():
-    n = 30
-    labels = np.arange(n)
-    called = np.where(labels % 3, labels, (labels + 1) % n)
-    figure = charts.image_map(np.zeros((n, 2)), labels, called, [str(i) for i in labels], (0,) * 4)
-
-    assert [(line.name, len(line.x)) for line in figure.data] == [("right", 20), ("wrong", 10)]
-
-
 def test_error_rates_stand_with_their_intervals_at_equal_distances():
     middles, rates = np.array([0.1, 5.0]), np.array([0.2, 0.1])
     figure = charts.error_rates(
@@ -238,17 +229,6 @@ def test_error_rates_stand_with_their_intervals_at_equal_distances():
     assert list(figure.data[0].x) == [0, 1]
     assert np.allclose(figure.data[0].error_y.array, 0.1)
     assert list(figure.layout.xaxis.ticktext) == ["0.1", "5"]
-
-
-def test_a_matrix_over_epochs_has_a_frame_an_epoch_and_opens_at_the_last():
-    matrices = np.array([[[1, 1], [2, 0]], [[2, 0], [0, 2]]])
-    figure = charts.confusion_over_epochs([1, 5], matrices, ["cat", "dog"])
-
-    assert [frame.name for frame in figure.frames] == ["1", "5"]
-    assert list(figure.frames[0].data[-1].text) == ["1", "1", "2", ""]
-    assert list(figure.data[-1].text) == ["2", "", "", "2"]
-    steps = figure.layout.sliders[0].steps
-    assert [list(step.args[0]) for step in steps] == [["1"], ["5"]]
 
 
 @pytest.mark.parametrize("counts", [1, 5000])

@@ -14,7 +14,6 @@ from imgcls.charts.style import (
     PALETTE,
     RIGHT,
     WRONG,
-    class_colors,
     epoch_axis,
     escape,
     figure,
@@ -34,7 +33,6 @@ def confusion(
     marked: tuple[int, int] | None = None,
     diagonal: bool = True,
     order: Sequence[int] | NDArray[np.int64] | None = None,
-    clickable: bool = True,
 ) -> go.Figure:
     """True classes down, predicted across; right answers blue, mistakes orange on their own scale.
 
@@ -42,8 +40,8 @@ def confusion(
     that are called so (predicted). Without `diagonal` right answers are left blank. `order` says
     which classes are drawn, and in which order; all if None. An outline stands around the cell
     `marked`, (true, predicted).
-    A heatmap gives no clicks, so an invisible square stands on each cell, where `clickable`; its
-    `customdata` is [true, predicted, count], classes as in `classes`.
+    A heatmap gives no clicks, so an invisible square stands on each cell; its `customdata` is
+    [true, predicted, count], classes as in `classes`.
     """
     counts = np.asarray(matrix)
     values = counts.astype(float)
@@ -81,7 +79,7 @@ def confusion(
     strength = np.where(on_diagonal, values / scale_of[RIGHT], values / scale_of[WRONG]).ravel()
     said = [f"{100 * v:.1f}" if normalize else f"{int(v):,}" for v in values.ravel()]
     written = (counts > 0) & shown
-    mode = "markers" if n > NUMBERED else "markers+text" if clickable else "text"
+    mode = "markers" if n > NUMBERED else "markers+text"
     drawn.add_scatter(
         x=predicted, y=true, mode=mode,
         text=[text if write else "" for text, write in zip(said, written.ravel(), strict=True)],
@@ -113,43 +111,6 @@ def confusion(
     drawn.update_yaxes(title_text="true", range=[n - 0.5, -0.5], **axis)
     drawn.update_layout(margin={"l": left, "r": 8, "t": above, "b": 8})
     return drawn
-
-
-def confusion_over_epochs(
-    epochs: Sequence[int],
-    matrices: NDArray[np.int64],
-    classes: Sequence[str],
-    order: Sequence[int] | NDArray[np.int64] | None = None,
-) -> go.Figure:
-    """`confusion` after each of some epochs, (epochs, classes, classes), with a slider of its own.
-
-    For a page that nobody computes behind; it opens at the last epoch.
-    """
-    drawn = [confusion(matrix, classes, order=order, clickable=False) for matrix in matrices]
-    moving = drawn[-1]
-    moving.frames = [
-        go.Frame(data=one.data, name=str(epoch)) for epoch, one in zip(epochs, drawn, strict=True)
-    ]
-    at_once = {
-        "mode": "immediate",
-        "frame": {"duration": 0, "redraw": True},
-        "transition": {"duration": 0},
-    }
-    moving.update_layout(
-        height=moving.layout.height + 90,
-        margin={"b": 90},
-        sliders=[
-            {
-                "active": len(drawn) - 1,
-                "currentvalue": {"prefix": "after epoch "},
-                "steps": [
-                    {"label": str(e), "method": "animate", "args": [[str(e)], at_once]}
-                    for e in epochs
-                ],
-            }
-        ],
-    )
-    return moving
 
 
 def reliability(
@@ -297,44 +258,6 @@ def class_curves(
     return drawn
 
 
-def image_map(
-    points: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    classes: Sequence[str],
-    frame: tuple[float, float, float, float] | None = None,
-    height: int = 560,
-) -> go.Figure:
-    """Images (N, 2) by true class, mistakes as crosses, in the frame left, right, bottom, top.
-
-    More than NUMBERED classes have no colours of their own. `customdata` is the row of each image.
-    A legend would be that of `class_curves`, beside which it stands.
-    """
-    many = len(classes) > NUMBERED
-    drawn = figure(height, showlegend=many, dragmode="lasso")
-    colors, names = class_colors(classes), [escape(name) for name in classes]
-    right = predicted == labels
-    for well, symbol, size in ((True, "circle", 4), (False, "x-thin-open", 6)):
-        rows = np.flatnonzero(right == well)
-        color = [colors[classes[i]] for i in labels[rows]]
-        drawn.add_scattergl(
-            x=points[rows, 0], y=points[rows, 1], mode="markers", customdata=rows,
-            name="right" if well else "wrong", showlegend=many,
-            marker={
-                "color": (RIGHT if well else WRONG) if many else color,
-                "size": size, "opacity": 0.7, "symbol": symbol,
-                "line": {"width": 1 - well},  # around a dot it would be white on dark
-            },
-            hovertext=[f"{names[labels[r]]} → {names[predicted[r]]}" for r in rows],
-            hoverinfo="text",
-        )  # fmt: skip
-    drawn.update_xaxes(range=frame and frame[:2], showticklabels=False, showgrid=False)
-    drawn.update_yaxes(range=frame and frame[2:], showticklabels=False, showgrid=False)
-    still(drawn)
-    drawn.update_layout(margin={"l": 8, "r": 8, "t": 30 if many else 8, "b": 8})
-    return drawn
-
-
 def strength_curves(
     strengths: Sequence[float],
     curves: Mapping[str, Sequence[float]],
@@ -354,35 +277,5 @@ def strength_curves(
     drawn.update_xaxes(title_text=x, tickvals=list(strengths))
     drawn.update_yaxes(tickformat=".0%", range=[0, 1.02])
     drawn.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
-    still(drawn)
-    return drawn
-
-
-def cartography(
-    variability: NDArray[np.float64],
-    confidence: NDArray[np.float64],
-    forgotten: NDArray[np.int64],
-    titles: Sequence[str],
-    height: int = 520,
-) -> go.Figure:
-    """Images by how a run saw them through its epochs; the redder, the more often forgotten."""
-    drawn = figure(height, "mean confidence in the true class", dragmode="lasso")
-    most = max(1, int(forgotten.max(initial=0)))
-    rows = np.argsort(forgotten, kind="stable")  # the forgotten lie on top
-    drawn.add_scattergl(
-        x=variability[rows], y=confidence[rows], mode="markers", customdata=rows,
-        marker={
-            "line": {"width": 0}, "size": 5, "opacity": 0.75, "color": forgotten[rows], "cmin": 0,
-            "cmax": most,
-            "colorscale": [[0, RIGHT], [0.5, PALETTE[1]], [1, WRONG]],
-            "colorbar": {
-                "title": {"text": "forgotten", "side": "right"}, "thickness": 10,
-                "dtick": -(-most // 6), "outlinewidth": 0,
-            },
-        },
-        hovertext=[escape(titles[row]) for row in rows], hoverinfo="text",
-    )  # fmt: skip
-    drawn.update_xaxes(title_text="variability", rangemode="tozero")
-    drawn.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
     still(drawn)
     return drawn

@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 import imgcls
 from imgcls import charts, files, studies
+from imgcls.charts import replay
 from imgcls.data import catalog
 from imgcls.data.catalog import Images
 from imgcls.errors import ImgclsError
@@ -42,7 +43,6 @@ from imgcls.runs import Run
 
 SHOWN = 48  # images of a sheet
 PAIRS = 12  # of classes, the most confused
-EPOCHS = 12  # of the matrix that moves, evenly chosen, the last among them
 CLASSES = 50  # of the matrix and of the curves, those with most mistakes
 WIDTH = 860  # pixels of a figure
 _STYLE = """
@@ -325,23 +325,28 @@ def _learning(run: Run) -> str:
     names = [printable(name) for name in history.classes]
     confusions = dynamics.confusions(history)
     order = metrics.most_mistaken(confusions[-1], CLASSES)
-    shares, drawn = dynamics.recalls(confusions)[:, order], [names[i] for i in order]
     seen = dynamics.cartography(history)
     titles = [names[label] for label in history.labels]
     hardest = np.argsort(seen.confidence, kind="stable")[:SHOWN]
-    some = np.unique(np.linspace(0, len(history.epochs) - 1, EPOCHS).round().astype(int))
-    epochs = [history.epochs[i] for i in some]
     return (
         html
-        + _plot(charts.confusion_over_epochs(epochs, confusions[some], names, order))
-        + _plot(charts.class_curves(history.epochs, shares, drawn))
-        + "<h3>The validation images by the logits' two main directions</h3>"
-        + _plot(
-            charts.image_map(
-                dynamics.maps(history)[-1], history.labels, history.predicted[-1], names
+        + replay.embedded(
+            replay.epochs(
+                history.epochs,
+                dynamics.maps(history),
+                history.labels,
+                history.predicted,
+                confusions,
+                dynamics.recalls(confusions),
+                names,
+                order,
             )
         )
-        + _plot(charts.cartography(seen.variability, seen.confidence, seen.forgotten, titles))
+        + "<h3>Easy, ambiguous and hard validation images</h3>"
+        + replay.embedded(
+            replay.cartography(seen.variability, seen.confidence, seen.forgotten, titles)
+        )
+        + replay.script()
         + "<h3>The validation images that were hardest to believe</h3>"
         + _sheet(run, dynamics.answers(history, -1), hardest)
     )
@@ -439,7 +444,6 @@ def _plot(figure: go.Figure) -> str:
         full_html=False,
         include_plotlyjs=False,
         config={"displaylogo": False},
-        auto_play=False,  # a figure with frames would run through them as it opens
     )
     return f'<div class="figure">{html}</div>'
 

@@ -1,13 +1,12 @@
 """The Evaluate page's section on how a run got there: a time machine, and a map of its images."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from imgcls import charts
+from imgcls.charts import replay
 from imgcls.evaluate import dynamics, metrics
 from imgcls.evaluate.dynamics import History
 from imgcls.evaluate.metrics import Metrics
@@ -15,11 +14,12 @@ from imgcls.evaluate.predictions import Predictions
 from imgcls.events import Epoch
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import evaluation, frame, stored
+from imgcls.ui import evaluation, stored
 from imgcls.ui import history as live_history
-from imgcls.ui.live import QUIET
 
 Rows = NDArray[np.int64]
+
+_mount = st.components.v2.component("imgcls.replay", html=replay.HTML, css=replay.CSS, js=replay.JS)
 
 
 def learning(run: Run, answers: Predictions, found: Metrics) -> None:
@@ -46,51 +46,22 @@ def learning(run: Run, answers: Predictions, found: Metrics) -> None:
 
 @st.fragment
 def _epochs(run: Run, history: History) -> None:
-    """A slider that moves the matrix, the curves and the map together."""
-    last = history.epochs[-1]
-    epoch = last
-    if len(history.epochs) > 1:
-        epoch = st.select_slider("After epoch", history.epochs, value=last, key=f"epoch {run.id}")
-    at = history.epochs.index(epoch)
+    """A slider that moves the matrix, the recalls and the map together."""
     confusions, maps = stored.derived_of(run)
     names = [printable(name) for name in history.classes]
     order = metrics.most_mistaken(confusions[-1], evaluation.DRAWN)  # the same at each epoch
-    right = float((history.predicted[at] == history.labels).mean())
-    st.caption(
-        f"{len(history.labels):,} validation images; {right:.2%} called right after epoch {epoch}"
-    )
-    left, middle = st.columns([11, 9], gap="medium")
-    with left:
-        st.plotly_chart(
-            charts.confusion(
-                confusions[at], names, dark=frame.dark(), order=order, clickable=False
-            ),
-            key="epoch_confusion", config=QUIET,
-            alt=f"Confusion matrix after epoch {epoch}",
-        )  # fmt: skip
-    with middle:
-        chosen = st.plotly_chart(
-            charts.image_map(
-                maps[at], history.labels, history.predicted[at], names, _frame(maps[-1])
-            ),
-            key="epoch_map", on_select="rerun", selection_mode=("points", "lasso", "box"),
-            config=QUIET, alt=f"Map of the validation images after epoch {epoch}",
-        )  # fmt: skip
-        st.caption(
-            "Each dot an image, each cross a mistake, by the two directions in which the last "
-            "epoch's logits vary most. Draw around some to see them."
-        )
-    st.plotly_chart(
-        charts.class_curves(
-            history.epochs, dynamics.recalls(confusions)[:, order], [names[i] for i in order], epoch
-        ),
-        key="epoch_curves", config=QUIET, alt="Recall of each class over epochs",
+    drawing = replay.epochs(
+        history.epochs, maps, history.labels, history.predicted, confusions,
+        dynamics.recalls(confusions), names, order,
     )  # fmt: skip
-    if len(order) < len(names):
-        st.caption(
-            f"Matrix and curves: the {len(order)} of {len(names):,} classes with most mistakes."
-        )
-    _show(run, history, at, _rows(chosen), "map")
+    at, rows = _chosen(f"epochs {run.id}", drawing, history)
+    st.caption(
+        "Each dot an image, each cross a mistake, by the two directions in which the last epoch's "
+        "logits vary most. Draw around some to see them."
+        + f" Matrix and recalls: the {len(order)} of {len(names):,} classes with most mistakes."
+        * (len(order) < len(names))
+    )
+    _show(run, history, at, rows, "map")
 
 
 @st.fragment
@@ -108,23 +79,36 @@ def _cartography(run: Run, history: History) -> None:
             history.labels, seen.confidence, seen.correct, seen.forgotten, strict=True
         )
     ]
-    chosen = st.plotly_chart(
-        charts.cartography(seen.variability, seen.confidence, seen.forgotten, titles),
-        key="cartography", on_select="rerun", selection_mode=("points", "lasso", "box"),
-        config=QUIET, alt="Images by confidence in their true class and its variability",
-    )  # fmt: skip
+    drawing = replay.cartography(seen.variability, seen.confidence, seen.forgotten, titles)
+    _, rows = _chosen(f"cartography {run.id}", drawing, history)
     st.caption(
         "Top: learned early and kept (easy). Right: the model changed its mind (ambiguous). "
         "Bottom left: never believed (hard, and often labelled wrongly). After Swayamdipta and "
         "others 2020; forgotten after Toneva and others 2018." + _thinned(run, history)
     )
-    rows = _rows(chosen)
+    last = len(history.epochs) - 1
     if not len(rows):
         hardest = np.argsort(seen.confidence, kind="stable")[: evaluation.PER_SHEET]
         st.markdown("**The hardest**: least confidence in what they are said to be")
-        _show(run, history, len(history.epochs) - 1, hardest, "hardest")
+        _show(run, history, last, hardest, "hardest")
         return
-    _show(run, history, len(history.epochs) - 1, rows, "chosen")
+    _show(run, history, last, rows, "chosen")
+
+
+def _chosen(key: str, drawing: replay.Drawing, history: History) -> tuple[int, Rows]:
+    """Show a drawing: at which of the epochs kept it stands, and the rows drawn around, if any."""
+    result = _mount(key=key, data=drawing, on_chosen_change=lambda: None)
+    last, chosen = len(history.epochs) - 1, result.get("chosen")
+    none = np.empty(0, dtype=np.int64)
+    if not isinstance(chosen, dict):
+        return last, none
+    at, rows, end = chosen.get("at"), chosen.get("rows"), len(history.labels)
+    # What a browser says is checked: it may have drawn what is there no more.
+    if not isinstance(rows, list) or not all(isinstance(r, int) and 0 <= r < end for r in rows):
+        return last, none
+    if len(drawing["epochs"]) == 1 or not isinstance(at, int) or not 0 <= at <= last:
+        at = last
+    return at, np.array(rows, dtype=np.int64)
 
 
 def _thinned(run: Run, history: History) -> str:
@@ -139,29 +123,13 @@ def _thinned(run: Run, history: History) -> str:
 def _show(run: Run, history: History, at: int, rows: Rows, key: str) -> None:
     if not len(rows):
         return
-    more = f"; {evaluation.PER_SHEET} shown" if len(rows) > evaluation.PER_SHEET else ""
+    # Rows stand by class: some from each, not the first class alone.
+    spread = np.linspace(0, len(rows) - 1, min(len(rows), evaluation.PER_SHEET)).round().astype(int)
+    more = f"; {len(spread)} shown" if len(rows) > len(spread) else ""
     st.caption(f"{len(rows):,} images, as called after epoch {history.epochs[at]}{more}")
     evaluation.show_images(
         run,
         dynamics.answers(history, at),
-        rows[: evaluation.PER_SHEET],
+        rows[spread],
         f"{key} {at} {hash(rows.tobytes())}",
     )
-
-
-def _rows(chosen: Any) -> Rows:
-    """The rows behind the points of a selection."""
-    points = chosen["selection"]["points"] if chosen else []
-    return np.array([_row(point["customdata"]) for point in points], dtype=np.int64)
-
-
-def _row(customdata: Any) -> int:
-    return int(customdata[0] if isinstance(customdata, (list, tuple)) else customdata)
-
-
-def _frame(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top around all points, with a little room."""
-    low, high = points.min(0), points.max(0)
-    room = 0.05 * np.maximum(high - low, 1e-6)
-    (left, bottom), (right, top) = low - room, high + room
-    return float(left), float(right), float(bottom), float(top)

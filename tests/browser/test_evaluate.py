@@ -67,6 +67,19 @@ def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_pat
     expect(page.get_by_text("called right after epoch 3")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("slider").press("ArrowLeft")
     expect(page.get_by_text("called right after epoch 2")).to_be_visible(timeout=PATIENCE)
+
+    # What is drawn around on its map is shown, as it was called after that epoch.
+    dots = page.locator(".replay .dots canvas")
+    dots.scroll_into_view_if_needed()
+    box = dots.bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for across, down in ((0.99, 0.01), (0.99, 0.99), (0.01, 0.99)):
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"], steps=4)
+    page.mouse.up()
+    expect(page.get_by_text(re.compile(r"images, as called after epoch 2"))).to_be_visible(
+        timeout=PATIENCE
+    )
     page.get_by_text("Easy, ambiguous, hard", exact=True).click()
     expect(page.get_by_text("The hardest")).to_be_visible(timeout=PATIENCE)
 
@@ -90,6 +103,8 @@ def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_pat
     expect(page.locator(".js-plotly-plot")).not_to_have_count(0)
     assert page.locator(".js-plotly-plot svg.main-svg").count() >= 6
     expect(page.get_by_text("Against other runs")).to_be_visible()
+    page.get_by_role("slider", name="After epoch").press("Home")
+    expect(page.get_by_text("called right after epoch 1")).to_be_visible()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 

@@ -56,6 +56,11 @@ def tiles(app):
     return [tile["lines"] for tile in data["tiles"]]
 
 
+def replayed(app):
+    """What the time machine's component, or that of the map of easy and hard images, is to draw."""
+    return json.loads(app.get("bidi_component")[0].proto.json)
+
+
 def opened(app, section):
     app.segmented_control("evaluate_section").set_value(section).run()
     return settled(app, "evaluate_job")
@@ -241,18 +246,36 @@ def test_a_run_of_which_no_answers_were_kept_says_so(app):
     assert "Nothing was kept of this run's answers" in said(app)
 
 
-def test_the_time_machine_goes_back_to_an_epoch(app, run):
+def test_the_time_machine_holds_every_epoch_that_was_kept(app, run):
     kept(run)
     app = opened(app, "How it learned")
-    assert "66.67% called right after epoch 3" in said(app)
-
-    app.select_slider(f"epoch {run.id}").set_value(1).run()
 
     assert not app.exception
-    assert "33.33% called right after epoch 1" in said(app)
-    matrix = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][-1]
-    right = sum(count for true, called, count in matrix["customdata"] if true == called)
-    assert right == 2
+    drawing = replayed(app)
+    assert drawing["epochs"] == [1, 2, 3]
+    assert drawing["said"][0] == "6 validation images; 33.33% called right after epoch 1"
+    assert drawing["said"][2] == "6 validation images; 66.67% called right after epoch 3"
+
+
+def test_images_drawn_around_are_shown_as_called_after_that_epoch(app, run):
+    kept(run)
+    app = opened(app, "How it learned")
+    app.session_state[f"epochs {run.id}"] = {"chosen": {"at": 0, "rows": [0, 5]}}
+    app.run()
+
+    assert not app.exception
+    assert "2 images, as called after epoch 1" in said(app)
+
+
+@pytest.mark.parametrize("rows", [[7], [-1], ["0"], "0", None, [[0]]])
+def test_rows_that_are_not_there_choose_nothing(app, run, rows):
+    kept(run)
+    app = opened(app, "How it learned")
+    app.session_state[f"epochs {run.id}"] = {"chosen": {"at": 9, "rows": rows}}
+    app.run()
+
+    assert not app.exception
+    assert "as called after" not in said(app)
 
 
 def test_the_hardest_images_are_shown_until_others_are_chosen(app, run):
@@ -269,7 +292,7 @@ def test_the_hardest_images_are_shown_until_others_are_chosen(app, run):
 def test_one_kept_epoch_has_no_slider_and_no_dynamics(app, run):
     kept(run, epochs=1)
     app = opened(app, "How it learned")
-    assert not app.select_slider
+    assert replayed(app)["epochs"] == [1]
 
     app.segmented_control("learning_part").set_value("Easy, ambiguous, hard").run()
 
