@@ -159,6 +159,37 @@ def click_cell(page: Page) -> None:
     matrix.click(position={"x": 0.55 * box["width"], "y": 0.35 * box["height"]})
 
 
+def in_dialog(page: Page, part: str) -> None:
+    """Choose a part of the dialog on one image."""
+    page.get_by_role("dialog").get_by_text(part, exact=True).click()
+
+
+def click_group(page: Page) -> None:
+    """Click on a group of the chart of a trait."""
+    point = page.locator("[class*=st-key-trait_chart] .scatterlayer .point").first
+    box = point.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def draw_around(page: Page) -> None:
+    """Draw around a quarter of the map's middle."""
+    dots = page.locator(".replay .dots canvas")
+    dots.scroll_into_view_if_needed()
+    box = dots.bounding_box()
+    assert box is not None
+    corners = [
+        (box["x"] + across * box["width"], box["y"] + down * box["height"])
+        for across, down in ((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6))
+    ]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner)
+    page.evaluate("() => { window.acted = performance.now(); }")  # it acts as the button comes up
+    page.mouse.up()
+
+
 def choose_other(page: Page) -> None:
     """Hold the other run against this one."""
     page.get_by_label("Compare with").click()
@@ -172,20 +203,37 @@ VIEWS: dict[str, Actions] = {
         "matrix, mistakes only": click("Mistakes only"),
         "matrix, similar classes": click("Similar classes side by side"),
         "matrix, a cell": click_cell,
+        "pairs most confused": click("The pairs most confused"),
+        "other images": click("validation"),
+        "back to test": click("test"),
     },
     "Classes": {},
     "Confident mistakes": {"right and in doubt": click("Right and in doubt")},
-    "Random sheet": {"new draw": click("New draw")},
+    "Random sheet": {
+        "new draw": click("New draw"),
+        "an image, large": lambda page: (
+            page.get_by_role("toolbar").get_by_role("button").first.click()
+        ),
+        "where it looks (three methods)": lambda page: in_dialog(page, "Where it looks"),
+        "it looks like these": lambda page: in_dialog(page, "It looks like these"),
+        "closed": lambda page: page.keyboard.press("Escape"),
+    },
     "Shortcuts": {
-        "another trait": lambda page: page.locator("[class*=st-key-trait-2] button").last.click()
+        "another trait": lambda page: page.locator("[class*=st-key-trait-2] button").last.click(),
+        "a group": click_group,
     },
     "Confidence": {
         "threshold": press(".st-key-confidence_threshold", "ArrowLeft"),
         "coverage": press(".st-key-confidence_coverage", "ArrowRight"),
     },
-    "Comparison": {"another run": choose_other},
+    "Comparison": {
+        "another run": choose_other,
+        "class by class": click("Class by class"),
+        "images that only one calls right": click("Images that only one of two calls right"),
+    },
     "How it learned": {
         "an epoch back": lambda page: page.get_by_role("slider").first.press("ArrowLeft"),
+        "drawn around": draw_around,
         "easy, ambiguous, hard": click("Easy, ambiguous, hard"),
     },
     "Robustness": {},

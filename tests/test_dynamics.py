@@ -176,3 +176,13 @@ def test_one_images_probabilities_add_up_to_one_in_every_epoch():
 
     assert shares.shape == (5, 4)
     assert shares.sum(1) == pytest.approx(np.ones(5))
+
+
+def test_answers_that_are_no_numbers_are_no_history(tiny_dataset):
+    run = untrained_run()
+    keeping.keep(run, 1, answers(1.0))
+    assert dynamics.load(run) is not None
+
+    keeping.keep(run, 2, answers(np.nan))
+
+    assert dynamics.load(run) is None

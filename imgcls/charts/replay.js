@@ -36,7 +36,7 @@ export default function replay({ parentElement, data, setStateValue }) {
   const side = made("div", "side");
   if (data.matrix) side.append(matrix(data, state, parts));
   side.append(dots(data, state, choose, parts));
-  root.append(side, legend(data, state, update, parts));
+  root.append(side, legend(data, state, update, choose, parts));
   if (data.curves && moving) root.append(curves(data, state, go, parts));
   update();
 }
@@ -232,6 +232,15 @@ function dots(data, state, choose, parts) {
   };
   if (!state.tell) return box;
   canvas.classList.add("free");
+  // A finger that draws would scroll the page instead, so drawing is asked for first.
+  const pen = made("button", "pen", "Draw");
+  pen.type = "button";
+  pen.setAttribute("aria-pressed", "false");
+  pen.onclick = () => {
+    const on = canvas.classList.toggle("drawing");
+    pen.setAttribute("aria-pressed", String(on));
+  };
+  box.append(pen);
   canvas.onpointerdown = (event) => {
     if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
@@ -286,8 +295,8 @@ function scales({ x, y }, { l, r, t, b }, { w, h }) {
   ];
 }
 
-function legend(data, state, update, parts) {
-  const list = made("div", "legend");
+function legend(data, state, update, choose, parts) {
+  const list = made("div", "legend"), group = decoded(data.group, Uint16Array);
   const shares = data.curves && decoded(data.curves, Float32Array);
   data.order.forEach((g, place) => {
     const item = made("button", "item"), chip = made("span", "chip"), value = made("span", "value");
@@ -297,6 +306,12 @@ function legend(data, state, update, parts) {
     const show = (group) => { state.group = group; update(); };
     item.onpointerenter = () => show(g);
     item.onpointerleave = () => show(-1);
+    item.onclick = () => {
+      if (!state.tell) return;
+      choose([...group.keys()].filter((i) => group[i] === g));
+      update();
+    };
+    if (state.tell) item.title = `Show images: ${data.groups[g].name}`;
     item.onfocus = () => show(g);
     item.onblur = () => show(-1);
     list.append(item);

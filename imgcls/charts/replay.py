@@ -77,7 +77,7 @@ def cartography(
     widest = max(0.1, float(np.ceil(10 * variability.max(initial=0.0)) / 10))
     points = np.stack([variability, confidence], axis=1)[None]
     names = ("never forgotten", "once", "twice", "3×", f"{OFTEN}× or more")
-    colors = (GREY, PALETTE[4], PALETTE[1], WRONG, "#8f3b00")
+    colors = (GREY, PALETTE[4], PALETTE[1], WRONG, "#a01a58")
     group = np.minimum(forgotten, OFTEN)
     return _named(
         {

@@ -49,6 +49,8 @@ def evaluate(
 
     if against and not report:
         raise ConfigError("--against names runs for a report: give --report FILE.html too.")
+    if tta and report:
+        raise ConfigError("A report is on plain answers: leave out --tta or --report.")
     found, others = show.find_run(run), [show.find_run(name) for name in against or []]
     if report and not report.parent.is_dir():
         raise DataError(f"There is no folder {report.parent}: make it, or name another.")
@@ -78,6 +80,7 @@ def evaluate(
             "macro": _row(judged.macro),
             "weighted": _row(judged.weighted),
             "confusion": judged.confusion.tolist(),
+            "averages_leave_out": metrics.left_out(judged),
             "overall": overall.to_dict("records"),
             "class_intervals": by_class.to_dict("records"),
             "calibration": _calibration(found, stored, tta),
@@ -270,7 +273,7 @@ def compare(
                 f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}",
                 pair.only_a,
                 pair.only_b,
-                f"{pair.p_holm:.2g}",
+                compare.p_text(pair.p_holm),
                 pair.verdict,
             ]
             for pair in pairs

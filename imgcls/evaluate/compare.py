@@ -124,6 +124,11 @@ def difference_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]
     return max(-1.0, middle - spread), min(1.0, middle + spread)
 
 
+def p_text(p: float) -> str:
+    """A p value with as many digits as matter."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for being many, in their order: the chance that any of them errs is kept.
 

@@ -62,8 +62,8 @@ def load(run: Run) -> History | None:
         logits = np.stack(kept)
     except (ImgclsError, OSError, ValueError, EOFError):
         return None
-    if logits.shape[1:] != (len(indices), len(dataset.classes)):
-        return None
+    if logits.shape[1:] != (len(indices), len(dataset.classes)) or not np.isfinite(logits).all():
+        return None  # of other images, or damaged
     return History(
         run.id, dataset.name, dataset.classes, tuple(epochs), logits, labels[indices], indices
     )

@@ -104,6 +104,20 @@ def report_table(metrics: Metrics) -> pd.DataFrame:
     )
 
 
+def left_out(found: Metrics) -> str:
+    """Which classes the averages do without, in words; nothing where they have all."""
+    never = sum(np.isnan(row.precision) and row.support > 0 for row in found.per_class)
+    empty = sum(row.support == 0 for row in found.per_class)
+    said = ""
+    if never:
+        said += f"{never} of {len(found.classes)} classes are never called: precision's averages "
+        said += "leave them out. "
+    if empty:
+        said += f"{empty} of {len(found.classes)} classes have no image here: averages of recall "
+        said += "leave them out. "
+    return said
+
+
 def similarity_order(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     """The classes, (classes,), such that those often taken for each other stand side by side.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from html import escape
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ pre { background: #f2f5f6; padding: .8rem; overflow-x: auto; }
 .sheet { display: flex; flex-wrap: wrap; gap: 8px; } .sheet figure { margin: 0; width: 92px; }
 .sheet img { width: 64px; height: 64px; image-rendering: pixelated; display: block; }
 .sheet figcaption { font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; }
-.figure { overflow-x: auto; }
+.figure { overflow-x: auto; max-width: 100%; }
 """
 
 
@@ -135,6 +136,7 @@ def _figures(answers: Predictions) -> str:
         "<h2>How good, and how sure</h2>"
         + _table(("figure", "value", "95 % interval"), rows)
         + _table(("class", *(f"{c}, 95 %" for c in columns), "images"), classes)
+        + f"<p class='muted'>{metrics.left_out(metrics.summary(answers))}</p>"
     )
 
 
@@ -168,7 +170,7 @@ def _shortcuts(run: Run, answers: Predictions) -> str:
             *(f"{name} {rate:.1%}" for name, rate in zip(
                 traits.NAMES[one.name], (one.rates[0], one.rates[-1]), strict=True
             )),
-            f"{one.p:.2g}",
+            compare.p_text(one.p),
             "mistakes go with it" if one.real else "within noise",
         )
         for one in found
@@ -279,8 +281,8 @@ def _comparison(compared: Sequence[Run], judged: Sequence[Predictions]) -> str:
             pair.b,
             pair.a,
             f"{100 * pair.difference:+.2f} ({100 * pair.low:+.2f} to {100 * pair.high:+.2f})",
-            f"{pair.p:.4g}",
-            f"{pair.p_holm:.4g}",
+            compare.p_text(pair.p),
+            compare.p_text(pair.p_holm),
             pair.verdict,
         )
         for pair in pairs
@@ -380,26 +382,30 @@ def _origin(run: Run, split: str, others: Sequence[Run]) -> str:
     facts = run.facts
     judged, _ = predictions.place(run, split)
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    judging = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "scikit-learn", "scipy")
+    )
     told = [
         ("learned from", f"{run.config.dataset}{_source(run.config.dataset)}"),
         ("fingerprint of that data", facts["fingerprint"]),
         ("judged by", f"{split} images of {judged}{_source(judged)}"),
         ("fingerprint of that data", catalog.load(judged).fingerprint),
         ("trained", facts["created"]),
-        ("versions", versions),
+        ("versions that trained", versions),
+        ("versions that judged", f"imgcls {imgcls.__version__}, {judging}"),
         ("code", facts.get("commit") or "not from a clone"),
     ]
-    if run.config.recipe == "imported":
-        commands = ["# The model was imported: no command of imgcls trains it."]
-    elif run.config.recipe in RECIPES:
-        commands = [studies.command(run.config)]
-    else:  # the settings that differ from any recipe's tell it all
-        commands = [studies.command(replace(run.config, recipe=DEFAULT))]
-    report = [f"python -m imgcls evaluate {run.id} --split {split} --report report.html"]
+    names = ["RUN", *(f"OTHER{i}" for i in range(1, len(others) + 1))]
+    report = [f"python -m imgcls evaluate $RUN --split {split} --report report.html"]
     if any(one.load(run, split) is not None for one in (robustness, adversarial)):
         report.append("--robustness")
-    report += [f"--against {other.id}" for other in others]
-    commands.append(" ".join(report))
+    report += [f"--against ${name}" for name in names[1:]]
+    commands = [
+        f"# {run.config.dataset}{_source(run.config.dataset)}:",
+        f"# python -m imgcls data import SOURCE --name {run.config.dataset}, or data fetch NAME",
+        *(_again(name, one) for name, one in zip(names, (run, *others), strict=True)),
+        " ".join(report),
+    ]
     settings = json.dumps(run.config.to_dict(), indent=1, ensure_ascii=False)
     left_out = (
         "<p class='muted'>Not in here, since it is looked at image by image on the page: where the "
@@ -408,8 +414,20 @@ def _origin(run: Run, split: str, others: Sequence[Run]) -> str:
     )
     return (
         f"{left_out}<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"
-        f"<pre>{escape(chr(10).join(commands))}</pre><h3>Settings</h3><pre>{escape(settings)}</pre>"
+        f'<pre tabindex="0">{escape(chr(10).join(commands))}</pre><h3>Settings</h3>'
+        f'<pre tabindex="0">{escape(settings)}</pre>'
     )
+
+
+def _again(name: str, run: Run) -> str:
+    """What trains the run once more and keeps the new run's name in a variable of the shell."""
+    if run.config.recipe == "imported":
+        return f"{name}={run.id}  # its model was imported: no command of imgcls trains it"
+    # The settings that differ from any recipe's tell it all.
+    known = run.config.recipe in RECIPES
+    command = studies.command(run.config if known else replace(run.config, recipe=DEFAULT))
+    read = "python -c 'import json, sys; print(json.load(sys.stdin)[\"run\"])'"
+    return f"{name}=$({command} --json | {read})"
 
 
 def _source(name: str) -> str:
@@ -435,7 +453,8 @@ def _table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
         "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="figure" tabindex="0">{table}</div>'
 
 
 def _plot(figure: go.Figure) -> str:

@@ -77,10 +77,12 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
                 if pair.difference
                 else "level with"
             )
-            p = widgets.p_value(pair.p_holm)
+            p = compare.p_text(pair.p_holm)
+            low, high = (pair.low, pair.high) if better == pair.b else (-pair.high, -pair.low)
             st.markdown(
                 f"**{widgets.escape(labels[better])}** is {ahead} "
-                f"{widgets.escape(labels[worse])} on {pair.n:,} images (p {p})"
+                f"{widgets.escape(labels[worse])} on {pair.n:,} images "
+                f"(95 % interval {100 * low:+.2f} to {100 * high:+.2f} points, p {p})"
             )
     st.plotly_chart(
         charts.differences(
@@ -97,10 +99,11 @@ def _verdicts(pairs: list[compare.Pair], others: int, labels: dict[str, str]) ->
                 "B": [labels[p.b] for p in pairs],
                 "A": [labels[p.a] for p in pairs],
                 "B − A, points": [f"{100 * p.difference:+.2f}" for p in pairs],
+                "95 %": [f"{100 * p.low:+.2f} to {100 * p.high:+.2f}" for p in pairs],
                 "only A right": [p.only_a for p in pairs],
                 "only B right": [p.only_b for p in pairs],
-                "p": [widgets.p_value(p.p) for p in pairs],
-                "p, corrected": [widgets.p_value(p.p_holm) for p in pairs],
+                "p": [compare.p_text(p.p) for p in pairs],
+                "p, corrected": [compare.p_text(p.p_holm) for p in pairs],
                 "verdict": [p.verdict for p in pairs],
             },
             hide_index=True,

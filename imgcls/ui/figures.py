@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from imgcls.data import spreadsheet
-from imgcls.evaluate import intervals
+from imgcls.evaluate import intervals, metrics
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
@@ -50,7 +50,7 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
         "Precision: of the images called so, the share that is. Recall: of the images that are so, "
         "the share called so. F1: their harmonic mean. AUC: the chance that an image of the class "
         "gets a higher probability of it than one of another. Empty: undefined, or for an "
-        f"average told below. {_left_out(found)}Click a column's head to sort."
+        f"average told below. {metrics.left_out(found)}Click a column's head to sort."
     )
     st.markdown("**All images together**")
     st.dataframe(
@@ -61,26 +61,13 @@ def classes(run: Run, answers: Predictions, found: Metrics) -> None:
         },
         hide_index=True,
         width="content",
+        height="content",
     )
     st.caption(
         "Intervals: Wilson's for shares of images, Hanley and McNeil's for AUC, of the mean for "
         "log loss, and a bootstrap of 1,000 draws for the others. Empty where the figure is "
         "undefined, or so extreme that the method knows no spread."
     )
-
-
-def _left_out(found: Metrics) -> str:
-    """Which classes the averages do without, in words; nothing where they have all."""
-    never = sum(np.isnan(row.precision) and row.support > 0 for row in found.per_class)
-    empty = sum(row.support == 0 for row in found.per_class)
-    said = ""
-    if never:
-        said += f"{never} of {len(found.classes)} classes are never called: precision's averages "
-        said += "leave them out. "
-    if empty:
-        said += f"{empty} of {len(found.classes)} classes have no image here: averages of recall "
-        said += "leave them out. "
-    return said
 
 
 def _averages(found: Metrics) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def _epochs(run: Run, history: History) -> None:
     at, rows = _chosen(f"epochs {run.id}", drawing, history)
     st.caption(
         "Each dot an image, each cross a mistake, by the two directions in which the last epoch's "
-        "logits vary most. Draw around some to see them."
+        "logits vary most. Draw around some, or choose a class, to see them."
         + f" Matrix and recalls: the {len(order)} of {len(names):,} classes with most mistakes."
         * (len(order) < len(names))
     )

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from imgcls import charts
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import traits
+from imgcls.evaluate import compare, traits
 from imgcls.evaluate.metrics import Metrics
 from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.traits import Trait
@@ -34,7 +34,7 @@ def shortcuts(run: Run, answers: Predictions, found: Metrics) -> None:
                 for trait in measured
                 for first, last in [traits.NAMES[trait.name]]
             ],
-            "p, corrected": [widgets.p_value(trait.p) for trait in measured],
+            "p, corrected": [compare.p_text(trait.p) for trait in measured],
             "verdict": [
                 "mistakes go with it" if trait.real else "within noise" for trait in measured
             ],

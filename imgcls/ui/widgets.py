@@ -69,11 +69,6 @@ def opened(label: str, icon: str) -> Iterator[bool]:
         yield bool(box.open)
 
 
-def p_value(p: float) -> str:
-    """A p value with as many digits as matter."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
-
-
 def short_label(run: Run) -> str:
     """A run in a legend: recipe, start, and the end of its id to tell it in the table."""
     return f"{history.row(run).recipe} · {_began(run, '%d %b %H:%M')} · {run.id[-4:]}"
@@ -82,12 +77,14 @@ def short_label(run: Run) -> str:
 def run_label(run: Run) -> str:
     """A run by recipe, data set and time; plain text, for the options of a chooser.
 
-    Not by its state: a box is drawn once, and the run goes on.
+    With the end of its id, since a chooser takes equal labels for one option, and runs of a study
+    begin in the same second. Not by its state: a box is drawn once, and the run goes on.
     """
     row = history.row(run)
     if row.state == DAMAGED:
         return f"{run.id} · damaged"
-    return f"{row.recipe} · {row.dataset} · {_began(run, '%d %b %Y %H:%M:%S')}"
+    began = _began(run, "%d %b %Y %H:%M:%S")
+    return f"{row.recipe} · {row.dataset} · {began} · {run.id[-4:]}"
 
 
 def _began(run: Run, form: str) -> str:

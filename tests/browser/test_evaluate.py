@@ -103,6 +103,7 @@ def test_from_a_cell_of_the_matrix_to_the_report(app, page, monkeypatch, tmp_pat
     expect(page.locator(".js-plotly-plot")).not_to_have_count(0)
     assert page.locator(".js-plotly-plot svg.main-svg").count() >= 6
     expect(page.get_by_text("Against other runs")).to_be_visible()
+    assert barriers(page) == []
     page.get_by_role("slider", name="After epoch").press("Home")
     expect(page.get_by_text("called right after epoch 1")).to_be_visible()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []

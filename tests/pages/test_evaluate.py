@@ -675,3 +675,15 @@ def test_what_is_closed_in_a_comparison_is_there_when_opened(app, run):
     assert table.iloc[:, 2].tolist() == [f"{share:.3f}" for share in shares[0]]
     rows = compare.only_right(predictions.load(run, "test"), predictions.load(other, "test"))
     assert len(tiles(app)) == len(rows) > 0
+
+
+def test_two_runs_of_the_same_second_stay_two(app, run):
+    other = untrained_run()  # the same recipe, data set and time
+    save_model(other, seed=1)
+    predictions.compute(other.id, "test")
+    for one in (run, other):
+        shown = settled(open_page("evaluate", run=one.id), "evaluate_job")
+        shown.segmented_control("evaluate_section").set_value("Classes").run()
+
+        expected = metrics.summary(predictions.load(one, "test")).loss
+        assert {m.label: m.value for m in shown.metric}["Log loss"] == f"{expected:.4f}"
