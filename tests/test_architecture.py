@@ -18,14 +18,14 @@ ROOMS = (
     "errors", "files", "config", "events", "card", "data.catalog", "runs", "answers", "jobs",
     "charts", "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine",
     "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "evaluate",
-    "worker", "predict", "export", "serve", "cli", "ui", "pages",
+    "worker", "trust", "deployed", "predict", "export", "serve", "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name
 
 WITHOUT_TORCH = (
     "imgcls.errors", "imgcls.config", "imgcls.events", "imgcls.runs", "imgcls.answers",
     "imgcls.jobs", "imgcls.charts", "imgcls.recipes", "imgcls.studies", "imgcls.preprocess",
-    "imgcls.data.catalog", "imgcls.card", "imgcls.cli", "imgcls.doctor",
+    "imgcls.data.catalog", "imgcls.card", "imgcls.cli", "imgcls.doctor", "imgcls.trust",
 )  # fmt: skip
 BRINGS_TORCH = ("torch", "torchvision", "safetensors.torch", "captum")
 STARTS_SOMETHING = (

@@ -56,10 +56,8 @@ def test_every_colour_stands_out_from_both_grounds(ground):
 def test_a_class_keeps_its_colour_on_every_figure():
     colors = charts.class_colors(("cat", "dog"))
     bars = spec(charts.class_counts(dataset()))["data"][0]
-    top = spec(charts.probability_bars([("dog", 0.9), ("cat", 0.1)], colors))["data"][0]
 
     assert bars["marker"]["color"] == [colors["cat"], colors["dog"]]
-    assert top["marker"]["color"] == [colors["dog"], colors["cat"]]
 
 
 def test_texts_that_users_chose_are_no_markup():

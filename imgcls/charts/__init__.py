@@ -11,7 +11,6 @@ from imgcls.charts.data import (
     class_counts,
     histogram,
     pixel_counts,
-    probability_bars,
 )
 from imgcls.charts.evaluation import (
     NORMALIZED,
@@ -62,7 +61,6 @@ __all__ = [
     "lr_curve",
     "number",
     "pixel_counts",
-    "probability_bars",
     "reliability",
     "risk_coverage",
     "strength_curves",

@@ -1,7 +1,5 @@
 """Figures of images and of one picture's answer."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
@@ -11,7 +9,6 @@ from imgcls.charts.style import (
     class_colors,
     escape,
     figure,
-    number,
 )
 from imgcls.data.catalog import Dataset
 
@@ -57,28 +54,4 @@ def pixel_counts(counts: NDArray[np.int64], height: int = 200) -> go.Figure:
         )  # fmt: skip
     drawn.update_xaxes(title_text="pixel value", range=[0, 255])
     drawn.update_yaxes(tickformat=".1~%", rangemode="tozero")
-    return drawn
-
-
-def probability_bars(
-    top: Sequence[tuple[str, float]],
-    colors: Mapping[str, str] | None = None,
-    height: int | None = None,
-) -> go.Figure:
-    """The likeliest classes of one picture, likeliest on top; `colors` as of `class_colors`."""
-    names = [name for name, _ in top]
-    shares = [number(share) for _, share in top]
-    drawn = figure(height or 36 * len(top) + 24, showlegend=False)
-    drawn.add_bar(
-        y=list(range(len(top))), x=shares, orientation="h", width=0.7,
-        marker_color=[(colors or {}).get(name, PALETTE[0]) for name in names],
-        text=[f"{share:.1%}" for share in shares], textposition="outside", cliponaxis=False,
-        hovertext=[escape(name) for name in names], hoverinfo="text+x",
-    )  # fmt: skip
-    drawn.update_xaxes(range=[0, 1.15], visible=False)
-    drawn.update_yaxes(
-        tickvals=list(range(len(top))), ticktext=[escape(name) for name in names],
-        range=[len(top) - 0.5, -0.5], showgrid=False, tickfont={"size": 13},
-    )  # fmt: skip
-    drawn.update_layout(margin={"l": 8, "r": 8, "t": 4, "b": 4}, hovermode=False)
     return drawn

@@ -148,6 +148,18 @@ def risk_coverage(shares: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Fl
     return sorted_confidence[last], (answered / len(labels))[last], risk[last]
 
 
+def label_threshold(held: Floats, held_labels: NDArray[np.int64], coverage: float) -> float:
+    """The least probability of a label in a set that is to hold the true one so often: `conformal`.
+
+    Raises DataError for a coverage outside 0..1.
+    """
+    if not 0 < coverage < 1:
+        raise DataError(f"A coverage of {coverage:g} cannot be had: choose one between 0 and 1.")
+    true = -np.sort(-held[np.arange(len(held_labels)), held_labels])  # the largest first
+    rank = int(np.ceil((len(true) + 1) * coverage))
+    return 0.0 if rank > len(true) else float(true[rank - 1])
+
+
 def conformal(
     held: Floats,
     held_labels: NDArray[np.int64],
@@ -163,11 +175,7 @@ def conformal(
     average. Source: Sadinle, Lei and Wasserman 2019, JASA 114; Angelopoulos and Bates 2021,
     arXiv:2107.07511, section 1. Raises DataError for a coverage outside 0..1.
     """
-    if not 0 < coverage < 1:
-        raise DataError(f"A coverage of {coverage:g} cannot be had: choose one between 0 and 1.")
-    true = -np.sort(-held[np.arange(len(held_labels)), held_labels])  # the largest first
-    rank = int(np.ceil((len(true) + 1) * coverage))
-    threshold = 0.0 if rank > len(true) else float(true[rank - 1])
+    threshold = label_threshold(held, held_labels, coverage)
     sets = shares >= threshold
     sizes = sets.sum(1)
     return Conformal(

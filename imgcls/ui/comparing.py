@@ -136,10 +136,10 @@ def _by_class(judged: list[Predictions], labels: dict[str, str]) -> None:
             return
         shares = compare.recalls(judged)
         base = judged[0]
-        st.dataframe(
+        widgets.small_table(
             {
                 "class": [printable(name) for name in base.classes],
-                "images": np.bincount(base.labels, minlength=len(base.classes)),
+                "images": [f"{n:,}" for n in np.bincount(base.labels, minlength=len(shares[0]))],
                 **{
                     f"{labels[one.run]}, recall": [_known(share, ".3f") for share in row]
                     for one, row in zip(judged, shares, strict=True)
@@ -150,8 +150,7 @@ def _by_class(judged: list[Predictions], labels: dict[str, str]) -> None:
                     ]
                     for one, row in zip(judged[1:], shares[1:], strict=True)
                 },
-            },
-            hide_index=True,
+            }
         )
 
 

@@ -137,14 +137,13 @@ def _pairs(found: Metrics, names: list[str]) -> None:
     with widgets.opened("The pairs most confused", ":material/swap_horiz:") as open:
         if not open:
             return
-        st.dataframe(
+        widgets.small_table(
             {
                 "true": [names[true] for true, *_ in pairs],
                 "called": [names[called] for _, called, *_ in pairs],
-                "images": [count for *_, count, _ in pairs],
+                "images": [f"{count:,}" for *_, count, _ in pairs],
                 "of that class": [f"{share:.1%}" for *_, share in pairs],
-            },
-            hide_index=True,
+            }
         )
 
 

@@ -70,13 +70,7 @@ def _answer(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) 
         )  # fmt: skip
     shares, order = answers.probabilities[row], _likeliest(answers, row)
     with right:
-        st.plotly_chart(
-            charts.probability_bars(
-                [(answers.classes[i], float(shares[i])) for i in order],
-                charts.class_colors(answers.classes),
-            ),
-            key="one_bars", alt="Its likeliest classes", config=QUIET,
-        )  # fmt: skip
+        widgets.bars([(answers.classes[i], float(shares[i])) for i in order], answers.classes)
     if answers.split == "validation":
         _through_training(run, answers, row, order)
 

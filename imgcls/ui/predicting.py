@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import charts, predict
+from imgcls import predict
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
 from imgcls.ui import compute, pictures, tasks, widgets
 from imgcls.ui.gallery import Tile, gallery
-from imgcls.ui.live import QUIET
 
 MOST = 200  # pictures at a time
 CHUNK = 16  # pictures a call
@@ -105,15 +104,7 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
             delta_color="off",
             delta_arrow="off",
         )
-        st.plotly_chart(
-            charts.probability_bars(
-                [(best["class"], best["probability"]) for best in answer["top"]],
-                charts.class_colors(classes),
-            ),
-            key="likeliest",
-            alt="The likeliest classes with their probabilities",
-            config=QUIET,
-        )
+        widgets.bars([(best["class"], best["probability"]) for best in answer["top"]], classes)
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
         st.caption(widgets.escape(" · ".join(told)))
 

@@ -220,10 +220,5 @@ def _one(run: Run, answers: Predictions) -> None:
         )  # fmt: skip
     with right:
         order = np.argsort(-shares[level], kind="stable")[:TOP]
-        st.plotly_chart(
-            charts.probability_bars(
-                [(answers.classes[i], float(shares[level, i])) for i in order],
-                charts.class_colors(answers.classes),
-            ),
-            key="worse_bars", config=QUIET, alt=f"Its likeliest classes at severity {level}",
-        )  # fmt: skip
+        top = [(answers.classes[i], float(shares[level, i])) for i in order]
+        widgets.bars(top, answers.classes)

@@ -1,7 +1,8 @@
 """What several pages show alike: states, choosers, the widget of a setting, sheets of images."""
 
+import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -10,11 +11,12 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from imgcls import config, runs
+from imgcls import charts, config, runs
 from imgcls.config import Setting
 from imgcls.data import catalog
 from imgcls.data.catalog import Images
 from imgcls.errors import ImgclsError
+from imgcls.preprocess import printable
 from imgcls.runs import Run, State
 from imgcls.ui import history, pictures
 from imgcls.ui.history import DAMAGED, Row
@@ -32,6 +34,7 @@ STATES: dict[str, tuple[str, str]] = {
     State.INTERRUPTED: (":material/power_off:", "orange"),
     DAMAGED: (":material/heart_broken:", "red"),
 }
+SHORT = 20  # rows of a table that is plain HTML
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$:&.-])")
 
 
@@ -59,6 +62,37 @@ def duration(seconds: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """A share as texts write it: 95.2 %, never parted at the end of a line."""
     return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def bars(top: Sequence[tuple[str, float]], classes: Sequence[str]) -> None:
+    """Classes with their probabilities, 0..1, each with a bar in the class's colour.
+
+    As HTML: a figure would take longer to draw than a small model to answer.
+    """
+    colors = charts.class_colors(classes)
+    cell = "padding:3px 0;border:0;line-height:1.5;"
+    rows = "".join(
+        f'<tr><td style="{cell}padding-right:12px;max-width:12em;overflow:hidden;'
+        f'text-overflow:ellipsis;white-space:nowrap">{html.escape(printable(name))}</td>'
+        f'<td style="{cell}width:100%"><div style="height:18px;border-radius:2px;min-width:2px;'
+        f'width:{100 * share:.2f}%;background:{colors[name]}"></div></td>'
+        f'<td style="{cell}padding-left:12px;text-align:right;font-variant-numeric:tabular-nums">'
+        f"{share:.1%}</td></tr>"
+        for name, share in top
+    )
+    st.html(
+        '<table style="width:100%;border-collapse:collapse" '
+        f'aria-label="The likeliest classes with their probabilities">{rows}</table>'
+    )
+
+
+def small_table(columns: Mapping[str, Sequence[str]]) -> None:
+    """Texts in columns: as plain HTML where that is short, since a grid takes a second to load."""
+    if len(next(iter(columns.values()))) > SHORT:
+        st.dataframe(columns, hide_index=True)
+        return
+    shown = {escape(name): [escape(text) for text in texts] for name, texts in columns.items()}
+    st.table(pd.DataFrame(shown), border="horizontal", hide_index=True)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def test_from_a_zip_of_pictures_to_an_answer(app, page, small_zip, tmp_path, mon
     go(page, app, f"predict?run={run.id}")
     page.locator(".st-key-predict_upload input[type=file]").set_input_files(picture)
     expect(page.get_by_text("Most likely")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".js-plotly-plot .bars .point")).to_have_count(5)
+    expect(page.locator("table[aria-label*='likeliest classes'] tr")).to_have_count(5)
     no_exception(page)
 
 

@@ -1,6 +1,7 @@
 """Opening a page as a visitor does, and waiting until work that it started has ended."""
 
 import hashlib
+import re
 import time
 import zipfile
 from collections.abc import Mapping
@@ -34,6 +35,13 @@ def said(app: AppTest) -> str:
     """Everything in boxes and text on the page, as one text without Markdown's backslashes."""
     kinds = (app.error, app.warning, app.info, app.success, app.markdown, app.caption)
     return "\n".join(str(e.value) for kind in kinds for e in kind).replace("\\", "")
+
+
+def bars(app: AppTest) -> list[tuple[str, str]]:
+    """The classes of the page's first bars of probabilities, each with its share as written."""
+    table = next(e.proto.body for e in app.get("html") if "likeliest classes" in e.proto.body)
+    cells = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", table)]
+    return list(zip(cells[::3], cells[2::3], strict=True))
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from imgcls.events import Ended
 from imgcls.ui import compute
 from imgcls.ui.compute import Job
 from tests.making import NOW, save_model, untrained_run
-from tests.pages.opened import open_page, said, settled
+from tests.pages.opened import bars, open_page, said, settled
 
 SECTIONS = [
     "Confusion matrix",
@@ -317,8 +317,8 @@ def test_the_pairs_most_confused_are_listed(app, run):
     app.session_state["The pairs most confused"] = True
     app.run()
 
-    table = app.dataframe[0].value
-    assert table["images"].tolist() == [count for *_, count, _ in pairs]
+    table = app.table[0].value
+    assert table["images"].tolist() == [str(count) for *_, count, _ in pairs]
 
 
 def test_a_report_is_made_when_asked_and_offered(app, run):
@@ -635,7 +635,7 @@ def test_one_image_gets_worse_by_a_slider(app, run):
     app = opened(app, "Robustness")
 
     def likeliest():
-        return json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]["text"][0]
+        return bars(app)[0][1]
 
     app.selectbox("corruption").set_value("noise").run()
     app.slider("severity").set_value(0).run()
@@ -671,8 +671,8 @@ def test_what_is_closed_in_a_comparison_is_there_when_opened(app, run):
 
     assert not app.exception
     shares = compare.recalls([predictions.load(r, "test") for r in (run, other)])
-    table = app.dataframe[0].value
-    assert table.iloc[:, 2].tolist() == [f"{share:.3f}" for share in shares[0]]
+    table = app.table[0].value
+    assert table.iloc[:, 2].tolist() == [f"{share:.3f}".replace(".", "\\.") for share in shares[0]]
     rows = compare.only_right(predictions.load(run, "test"), predictions.load(other, "test"))
     assert len(tiles(app)) == len(rows) > 0
 

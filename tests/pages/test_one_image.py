@@ -7,10 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from imgcls import answers as keeping
+from imgcls import charts
 from imgcls.data import catalog
 from imgcls.evaluate import predictions
 from tests.making import untrained_run
-from tests.pages.opened import said
+from tests.pages.opened import bars, said
 
 SCRIPT = """
 from imgcls import runs
@@ -36,10 +37,6 @@ def opened(run, split="test", row=3):
     return AppTest.from_string(script, default_timeout=60).run()
 
 
-def bars(app):
-    return json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]
-
-
 def test_it_says_what_the_image_is_and_how_likely_each_class(run):
     app = opened(run)
 
@@ -47,7 +44,7 @@ def test_it_says_what_the_image_is_and_how_likely_each_class(run):
     true, called = (stored.classes[i] for i in (stored.labels[3], stored.predicted[3]))
     assert not app.exception
     assert f"truly **{true}**, called **{called}**" in said(app)
-    assert bars(app)["text"][0] == f"{stored.confidence[3]:.1%}"
+    assert bars(app)[0][1] == f"{stored.confidence[3]:.1%}"
 
 
 def test_through_training_the_true_class_is_always_shown_in_its_own_colour(run, monkeypatch):
@@ -60,14 +57,13 @@ def test_through_training_the_true_class_is_always_shown_in_its_own_colour(run, 
 
     app = opened(run, "validation", row)
 
-    curves = json.loads(app.get("plotly_chart")[1].proto.spec)["data"]
+    curves = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
     names = [curve["name"] for curve in curves]
     assert stored.classes[stored.labels[row]] in names
     color = dict(zip(names, (curve["line"]["color"] for curve in curves), strict=True))
-    marked = bars(app)["marker"]["color"]
-    assert color[stored.classes[stored.predicted[row]]] == (
-        marked if isinstance(marked, str) else marked[0]
-    )
+    called = stored.classes[stored.predicted[row]]
+    assert bars(app)[0][0] == called
+    assert color[called] == charts.class_colors(stored.classes)[called]
 
 
 def test_where_it_looks_can_be_asked_for_another_class(run):
