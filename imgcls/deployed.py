@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import imgcls
 from imgcls import models
 from imgcls.card import Card
+from imgcls.models import side_by_side
 from imgcls.runs import Run
 from imgcls.trust import Trust, of_run
 
@@ -51,6 +52,7 @@ def load(path: Path, trust: Trust | None) -> tuple[Deployed, Card]:
     """
     network, about = models.load(path)
     temperature = trust.temperature if trust else 1.0
+    side_by_side.part(network)  # which is of use in training alone
     return Deployed(network, about.mean, about.std, temperature).eval(), about
 
 

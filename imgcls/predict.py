@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import softmax
 
-from imgcls import card, preprocess, runs
+from imgcls import card, preprocess, runs, trust
 from imgcls.card import Card
 from imgcls.data import spreadsheet
 from imgcls.errors import DataError, ModelError
+from imgcls.trust import Trust
 
 if TYPE_CHECKING:
-    from torch import nn
+    from imgcls.deployed import Deployed
 
 
 def predict(
-    run_id: str, pictures: Sequence[tuple[str, bytes]], top: int = 5
+    run_id: str,
+    pictures: Sequence[tuple[str, bytes]],
+    top: int = 5,
+    coverage: float = 0.95,
 ) -> list[dict[str, Any]]:
     """What a run's model says of each picture (file name, file content), in their order.
 
@@ -30,7 +34,11 @@ def predict(
 
         file     the name given, printable
         top      [{class, probability}], at most `top` of them, the likeliest first; 0..1
-        known    None: whether the picture is of a kind the model has learned is not measured yet
+        calibrated  whether the probabilities went through a temperature; see `trust`
+        known    whether the picture is like those that the model was made for; None where nothing
+                 is known of that, as for a run that learned from its validation images
+        labels   the classes that hold the true one with the coverage asked for, likeliest first;
+                 None likewise
         notes    what was done to the picture, such as "first of 3 frames"
         seen     uint8 (size, size, 3), the picture as the model gets it
         seconds  from the file's bytes to the answer
@@ -40,8 +48,9 @@ def predict(
     """
     run = runs.get(run_id)
     card.read(run.model_path)  # says in a sentence what is missing, before stat() does
-    model, of_model = _model(run.model_path, run.model_path.stat().st_mtime_ns)
-    return [_judge(model, of_model, name, data, top) for name, data in pictures]
+    known = trust.of_run(run)
+    model, of_model = _model(run.model_path, run.model_path.stat().st_mtime_ns, known)
+    return [_judge(model, of_model, known, name, data, top, coverage) for name, data in pictures]
 
 
 def to_csv(entries: Sequence[dict[str, Any]]) -> str:
@@ -53,22 +62,29 @@ def to_csv(entries: Sequence[dict[str, Any]]) -> str:
     for entry in entries:
         cells = [value for best in entry.get("top", ()) for value in best.values()]
         padding = [None] * (len(columns) - len(cells))
-        rows.append([entry["file"], *cells, *padding, entry.get("error")])
-    return spreadsheet.to_csv(["file", *columns, "error"], rows)
+        known = {True: "yes", False: "no", None: None}[entry.get("known")]
+        rows.append([entry["file"], *cells, *padding, known, entry.get("error")])
+    return spreadsheet.to_csv(["file", *columns, "known", "error"], rows)
 
 
 @lru_cache(maxsize=2)
-def _model(path: Path, mtime_ns: int) -> tuple["nn.Module", Card]:
+def _model(path: Path, mtime_ns: int, known: Trust | None) -> tuple["Deployed", Card]:
     # The modification time is in the key, so a run that goes on training is loaded anew.
-    from imgcls import models
+    from imgcls import deployed
 
-    return models.load(path)
+    return deployed.load(path, known)
 
 
-def _judge(model: "nn.Module", of_model: Card, name: str, data: bytes, top: int) -> dict[str, Any]:
+def _judge(
+    model: "Deployed",
+    of_model: Card,
+    known: Trust | None,
+    name: str,
+    data: bytes,
+    top: int,
+    coverage: float,
+) -> dict[str, Any]:
     import torch
-
-    from imgcls.data.tensors import normalize
 
     start = time.perf_counter()
     file = preprocess.printable(name)
@@ -78,19 +94,26 @@ def _judge(model: "nn.Module", of_model: Card, name: str, data: bytes, top: int)
         return {"file": file, "error": str(error)}
     seen = preprocess.to_pixels(picture.image, of_model.size, of_model.fit)
     with torch.inference_mode():
-        batch = normalize(torch.from_numpy(seen)[None], of_model.mean, of_model.std)
-        logits = model(batch)[0].double().numpy()
+        logits = model(torch.from_numpy(seen)[None])[0].numpy()
     if not np.isfinite(logits).all():
         raise ModelError(
             f"The model of {of_model.run} answers NaN or infinity: its training diverged. "
             "Train again with a lower peak_lr."
         )
-    shares = softmax(logits)
-    best = np.argsort(-shares, kind="stable")[:top]
+    shares = known.shares(logits)[0] if known else softmax(logits[0].astype(np.float64))
+    order = np.argsort(-shares, kind="stable")
+    labels = None
+    if known:
+        least = known.label_sets[f"{coverage:g}"]
+        labels = [of_model.classes[i] for i in order if shares[i] >= least]
     return {
         "file": file,
-        "top": [{"class": of_model.classes[i], "probability": float(shares[i])} for i in best],
-        "known": None,
+        "top": [
+            {"class": of_model.classes[i], "probability": float(shares[i])} for i in order[:top]
+        ],
+        "calibrated": known is not None,
+        "known": bool(known.known(seen[None], shares[None])[0]) if known else None,
+        "labels": labels,
         "notes": list(picture.notes),
         "seen": seen,
         "seconds": time.perf_counter() - start,

@@ -101,6 +101,10 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def trust_path(self) -> Path:
+        return self.path / "trust.json"
+
+    @property
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
 

@@ -4,13 +4,16 @@ Everything is fitted on images that the model did not learn from, and travels wi
 that a prediction needs neither those images nor torch.
 """
 
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.data import catalog
 from imgcls.data.catalog import Images
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import calibrate, predictions
@@ -110,22 +113,28 @@ def of_run(run: Run) -> Trust | None:
     A run that learned from its validation images has nothing to be judged by, nor has an imported
     one, nor one whose answers are not stored.
     """
-    if predictions.learned(run, "validation"):
-        return None
     try:
-        answers = predictions.load(run, "validation")
-        if answers is None or len(answers.labels) < 2:
+        if run.trust_path.exists():  # fitted elsewhere, as for the model that ships with the app
+            return _read(run.trust_path, run.trust_path.stat().st_mtime_ns)
+        if predictions.learned(run, "validation"):
             return None
         changed = run.predictions_path("validation").stat().st_mtime_ns
+        model = run.model_path.stat().st_mtime_ns
+        return _of_run(run, changed, model, catalog.load(run.config.dataset).fingerprint)
     except (ImgclsError, OSError):
         return None
-    return _of_run(run, changed, run.model_path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int) -> Trust:
+    return Trust.from_dict(json.loads(path.read_text("utf-8")))
 
 
 @lru_cache(maxsize=8)
-def _of_run(run: Run, changed: int, model: int) -> Trust | None:
+def _of_run(run: Run, changed: int, model: int, data: str) -> Trust | None:
+    # Times and fingerprint are in the key, so a changed model or data set is looked at anew.
     answers = predictions.load(run, "validation")
-    if answers is None:
+    if answers is None or len(answers.labels) < 2:
         return None
     pictures = predictions.pictures(run, "validation", np.arange(len(answers.labels)))
     source = (

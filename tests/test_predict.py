@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls import predict, preprocess
+from imgcls import predict, preprocess, trust
 from imgcls.data.spreadsheet import to_csv
 from imgcls.errors import ModelError, RunError
+from imgcls.evaluate import predictions
 from tests.making import png, save_model, untrained_run
 
 pytestmark = pytest.mark.usefixtures("tiny_dataset")
@@ -65,6 +66,22 @@ def test_what_is_no_picture_is_told_in_one_sentence(run, data):
     assert "x.png" in found["error"]
 
 
+def test_a_run_with_validation_answers_is_calibrated_and_knows_what_it_knows(run):
+    (before,) = predict.predict(run.id, [("a.png", png())])
+    assert (before["calibrated"], before["known"], before["labels"]) == (False, None, None)
+    predictions.compute(run.id, "validation")
+    (found,) = predict.predict(run.id, [("a.png", png())])
+
+    known = trust.of_run(run)
+    logits = np.log([best["probability"] for best in before["top"]])  # up to a constant
+    expected = known.shares(logits[None].astype(np.float32))[0]
+    assert np.allclose([best["probability"] for best in found["top"]], expected, atol=1e-5)
+    assert found["calibrated"]
+    assert found["known"] in (True, False)
+    likely = [b["class"] for b in found["top"] if b["probability"] >= known.label_sets["0.95"]]
+    assert found["labels"] == likely
+
+
 def test_neighbours_do_not_change_an_answer(run):
     alone = predict.predict(run.id, [("a.png", png())])[0]["top"]
     among = predict.predict(run.id, [("b.png", png(1)), ("a.png", png()), ("c.png", png(2))])[1]
@@ -104,15 +121,15 @@ def test_a_model_of_nan_is_refused_rather_than_believed(run):
 
 def test_csv_has_a_row_a_file_with_its_answer_or_its_error():
     entries = [
-        {"file": "a.png", "top": [{"class": "cat", "probability": 0.75}]},
+        {"file": "a.png", "top": [{"class": "cat", "probability": 0.75}], "known": False},
         {"file": "b.png", "error": "b.png: the file is empty."},
     ]
     rows = list(csv.reader(io.StringIO(predict.to_csv(entries))))
 
     assert rows == [
-        ["file", "class", "probability", "error"],
-        ["a.png", "cat", "0.75", ""],
-        ["b.png", "", "", "b.png: the file is empty."],
+        ["file", "class", "probability", "known", "error"],
+        ["a.png", "cat", "0.75", "no", ""],
+        ["b.png", "", "", "", "b.png: the file is empty."],
     ]
 
 

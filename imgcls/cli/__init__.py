@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from imgcls.cli import data, find, runs, show, study, train, use
+from imgcls.cli import data, export, find, runs, show, study, train, use
 from imgcls.errors import ImgclsError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(runs.app, name="runs")
 app.command("evaluate")(use.evaluate)
 app.command("compare")(use.compare)
 app.command("predict")(use.predict)
+app.command("export")(export.export)
 
 
 def main() -> None:

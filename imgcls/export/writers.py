@@ -162,4 +162,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-Writer = Callable[..., None]
+WRITERS: dict[str, Callable[[Deployed, Card, str, Path], None]] = {
+    "onnx": onnx,
+    "pt2": pt2,
+    "pth": pth,
+    "safetensors": safetensors_,
+    "torchscript": torchscript,
+    "torchscript-trace": torchscript_trace,
+}

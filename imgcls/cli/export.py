@@ -1,0 +1,63 @@
+"""`export`: a model in a file for elsewhere, with the proof that it answers the same."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgcls.cli import show
+from imgcls.export.formats import FORMATS, known
+
+
+def export(
+    run: show.RunName,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="By default the run's id, here.")
+    ] = None,
+    json: show.Json = False,
+) -> None:
+    """Write a model with its preprocessing inside, and prove that the file answers the same.
+
+    A fresh process loads the file by its own runtime and answers real images; where its answers
+    differ from PyTorch's beyond the tolerance, no file is left.
+    """
+    from imgcls.export import certified
+
+    found, chosen = show.find_run(run), known(format)
+    path = output or Path(f"{found.id}{chosen.suffix}")
+    certificate = certified.export(found, format, path, datetime.now(), show.note)
+    if json:
+        show.as_json({"file": str(path), "certificate": certificate})
+        return
+    print(f"{path}, {certificate['bytes'] / 2**20:.2f} MB, and beside it its certificate:\n")
+    show.table(["proved by", certificate["source"]], rows(certificate))
+    if "load" in certificate:
+        print(f"\n{certificate['load']}")
+
+
+def rows(certificate: dict[str, Any]) -> list[list[str]]:
+    """What a certificate says, in words and figures."""
+    accuracy, taken = certificate["accuracy"], certificate["milliseconds"]
+    allowed = certificate["logit_tolerance"]
+    return [
+        [
+            "largest difference of a logit",
+            f"{certificate['logit_difference']:.2g}"
+            + (f", {allowed:.2g} allowed" if allowed is not None else ", whole numbers inside"),
+        ],
+        ["same likeliest class", show.percent(certificate["top1_agreement"])],
+        *(
+            [
+                f"accuracy, {who}",
+                f"{show.percent(one['value'])} ({show.percent(one['low'])} to "
+                f"{show.percent(one['high'])})",
+            ]
+            for who, one in accuracy.items()
+        ),
+        *(
+            [f"a picture, {who}", f"{one['one']:.2f} ms, in a batch of 64 {one['each_of_64']:.2f}"]
+            for who, one in taken.items()
+        ),
+    ]
