@@ -17,6 +17,7 @@
 This module imports neither torch nor streamlit.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -25,6 +26,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +45,8 @@ from imgcls.errors import RunError
 from imgcls.events import Ended, Epoch, Event, Judging, Queued, Step, effective, from_line, to_line
 
 ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]{1,40}-[0-9a-f]{4}")
+SHIPPED = "shipped"  # the id of the model that comes with imgcls
+ASSETS = Path(__file__).parent / "assets"
 KEPT_CHECKPOINTS = 2
 JUDGING_SECONDS = 2.0  # how long one process waits for another that asks the same model
 START_SECONDS = 20.0  # how long a worker may take to take its lock; usually 0.3
@@ -352,8 +356,33 @@ def _commit() -> str:
     return told.stdout.strip()
 
 
+def shipped() -> Run:
+    """The run of the model that comes with imgcls, under the home, where more can be made of it.
+
+    It is laid out as any run, and copied anew where imgcls brings another one.
+    """
+    run = Run(config.home() / SHIPPED)
+    source = ASSETS / SHIPPED
+    try:
+        if (run.path / "config.json").read_bytes() == (source / "config.json").read_bytes():
+            return run
+    except FileNotFoundError:
+        pass  # not there yet
+    config.home().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{SHIPPED}-", dir=config.home()) as folder:
+        shutil.copytree(source, Path(folder) / "new")
+        # Another process may be at it too: what counts is that a whole one is there in the end.
+        with contextlib.suppress(FileNotFoundError):
+            run.path.rename(Path(folder) / "old")
+        with contextlib.suppress(OSError):
+            (Path(folder) / "new").rename(run.path)
+    return run
+
+
 def get(run_id: str) -> Run:
     """The run of this id; raises RunError for an id that is none, or unknown."""
+    if run_id == SHIPPED:
+        return shipped()
     run = Run(root() / run_id) if ID.fullmatch(run_id) else None
     if run is None or not run.path.is_dir():
         raise RunError(f"No run {run_id[:80]!r} is on disk. See: python -m imgcls runs list")

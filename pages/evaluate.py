@@ -46,7 +46,11 @@ def choose_images(run: Run) -> str:
     name = fitting[0]
     if len(fitting) > 1:
         name = st.selectbox("Data set", fitting, key=f"evaluate_dataset {run.id}") or name
-    dataset, own = catalog.load(name), name == fitting[0]
+    own = name == fitting[0]
+    if own and name not in catalog.names() and predictions.load(run, "test") is not None:
+        st.caption(f"{widgets.escape(name)} is not on disk: figures are stored, images are not.")
+        return "test"
+    dataset = catalog.load(name)
     splits = [
         s
         for s in ("test", "validation", "train")
@@ -60,13 +64,8 @@ def judge() -> None:
     """Everything below the choice of run and split."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
-        run = widgets.choose_run(lambda run: run.model_path.exists())
-    if run is None:
-        widgets.next_step(
-            "No run has a model yet: one appears with the first validated epoch.",
-            "train", "Train a classifier",
-        )  # fmt: skip
-        return
+        run = widgets.choose_run(lambda run: run.model_path.exists(), shipped=True)
+    assert run is not None  # one comes with imgcls
     with right:
         split = choose_images(run)
     answers = stored.predictions_of(run, split)

@@ -12,20 +12,12 @@ frame.header("Predict", "What a trained model says of your pictures.")
 
 def ask() -> None:
     """Everything below the heading."""
-    run = widgets.choose_run(lambda run: run.model_path.exists())
-    if run is None:
-        widgets.next_step(
-            "No run has a model yet: one appears with the first validated epoch.",
-            "train", "Train a classifier",
-        )  # fmt: skip
-        return
+    run = widgets.choose_run(lambda run: run.model_path.exists(), shipped=True)
+    assert run is not None  # one comes with imgcls
     model = card.read(run.model_path)
+    predicting.about(run, model)
     files = predicting.chosen_pictures(run)
     if not files:
-        st.caption(
-            f"The model knows {len(model.classes)} classes and nothing else: of a picture of "
-            "something else it names one of them all the same."
-        )
         return
     found = predicting.answers(run, files)
     if len(found) == 1:

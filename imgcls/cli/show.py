@@ -59,10 +59,12 @@ def percent(share: float | None) -> str:
 
 
 def find_run(text: str) -> Run:
-    """The run that RUN means: an id, a beginning that only one id has, or `latest`.
+    """The run that RUN means: an id, a beginning that only one id has, `latest` or `shipped`.
 
     Raises RunError where there is none, or more than one.
     """
+    if text == runs.SHIPPED:
+        return runs.shipped()
     known = runs.all_runs()
     if text == "latest":
         if not known:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import predict
+from imgcls import predict, runs, trust
+from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.preprocess import LIMITS, printable
@@ -24,14 +25,41 @@ ROWS = 15  # a longer table scrolls
 LISTED = 20  # refusals told below the table
 _UPLOAD, _EXAMPLE, _CAMERA = "Upload", "Examples", "Camera"
 
+_KNOWN = {True: "yes", False: "unlike all", None: ""}
+
 File = tuple[str, bytes]
 Answer = dict[str, Any]  # see `predict.predict`; with `shown`, PNG bytes
+
+
+def about(run: Run, model: Card) -> None:
+    """What the model knows, and how far it may be believed."""
+    known = trust.of_run(run)
+    classes = ", ".join(widgets.escape(printable(name)) for name in model.classes[:12])
+    more = f" and {len(model.classes) - 12:,} more" if len(model.classes) > 12 else ""
+    said = f"It knows {len(model.classes)} classes and nothing else: {classes}{more}. "
+    if known is None:
+        said += (
+            "Its probabilities are as trained, and it names a class whatever it is shown: nothing "
+            "is known of its confidence from images that it did not learn from."
+        )
+    else:
+        said += (
+            f"Probabilities are calibrated, and pictures unlike those it knows are called so, by "
+            f"{known.n:,} images that it did not learn from."
+        )
+    st.caption(said)
+    if run.id == runs.SHIPPED:
+        with st.expander("Its card", icon=":material/badge:"):
+            st.markdown((run.path / "CARD.md").read_text("utf-8").split("\n", 1)[1])
 
 
 def chosen_pictures(run: Run) -> list[File]:
     """What the visitor wants judged, as (name, bytes as they came); nothing is decoded."""
     way = st.segmented_control(
-        "Pictures", (_UPLOAD, _EXAMPLE, _CAMERA), default=_UPLOAD, key="predict_way"
+        "Pictures",
+        (_UPLOAD, _EXAMPLE, _CAMERA),
+        default=_EXAMPLE if run.id == runs.SHIPPED else _UPLOAD,
+        key=f"predict_way {run.id}",
     )
     if way == _CAMERA:
         photo = st.camera_input("Take a photo", key="predict_camera", width=CAMERA)
@@ -97,6 +125,8 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
     )
     best = answer["top"][0]
     with c:
+        if answer["known"] is False:
+            st.badge("unlike anything it knows", icon=":material/help:", color="orange")
         st.metric(
             "Most likely",
             widgets.escape(best["class"]),
@@ -105,6 +135,12 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
             delta_arrow="off",
         )
         widgets.bars([(best["class"], best["probability"]) for best in answer["top"]], classes)
+        if answer["labels"] is not None and answer["known"]:  # of others nothing is promised
+            held = " or ".join(widgets.escape(printable(name)) for name in answer["labels"])
+            st.markdown(
+                f"**{held or 'None of its classes'}**",
+                help="The classes that hold the true one in 95 % of such pictures.",
+            )
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
         st.caption(widgets.escape(" · ".join(told)))
 
@@ -161,6 +197,7 @@ def _row(answer: Answer) -> dict[str, Any]:
         "file": answer["file"],
         "class": top[0]["class"],
         "probability": top[0]["probability"],
+        "known": _KNOWN[answer.get("known")],
         "then": ", ".join(others),
         "error": answer.get("error", "").removeprefix(f"{answer['file']}: "),
     }
@@ -178,7 +215,22 @@ def _ask(run: str, files: list[File]) -> list[Answer]:
     return answered
 
 
+def _sample() -> list[File]:
+    """A picture of those that come with imgcls."""
+    found = sorted((runs.ASSETS / "examples").glob("*.jpg"), key=lambda p: p.stem != "cat")
+    name = st.segmented_control(
+        "Example", [path.stem for path in found], default=found[0].stem, key="example_sample"
+    )
+    st.caption(
+        "Samples of scikit-image, free to share; what the model knows may not be among them."
+    )
+    chosen = next((path for path in found if path.stem == name), found[0])
+    return [(chosen.name, chosen.read_bytes())]
+
+
 def _example(run: Run) -> list[File]:
+    if run.config.dataset not in catalog.names():
+        return _sample()
     dataset = catalog.load(run.config.dataset)
     split = "test" if "test" in dataset.splits else dataset.splits[0]
     pixels, labels = catalog.arrays(dataset.name, split)

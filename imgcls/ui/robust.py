@@ -185,7 +185,11 @@ def _one(run: Run, answers: Predictions) -> None:
             "Image", 0, len(answers.labels) - 1, 0, key=f"worse {run.id} {answers.split}",
             help="Its place among the images judged.",
         )  # fmt: skip
-    data = catalog.load(answers.dataset).fingerprint
+    try:
+        data = catalog.load(answers.dataset).fingerprint
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+        return
     asked = (run.id, run.model_path.stat().st_mtime_ns, answers.split, data, int(row), name)
     kept = st.session_state.get("worse_kept")
     if kept is None or kept[0] != asked:

@@ -117,6 +117,8 @@ def run_label(run: Run) -> str:
     row = history.row(run)
     if row.state == DAMAGED:
         return f"{run.id} · damaged"
+    if run.id == runs.SHIPPED:
+        return f"the model that comes with imgcls · {row.recipe} · {row.dataset}"
     began = _began(run, "%d %b %Y %H:%M:%S")
     return f"{row.recipe} · {row.dataset} · {began} · {run.id[-4:]}"
 
@@ -145,13 +147,19 @@ def asked_run(take: Callable[[Run], bool] = lambda run: True) -> Run | None:
 
 
 def choose_run(
-    take: Callable[[Run], bool] = lambda run: True, label: str = "Run", **options: Any
+    take: Callable[[Run], bool] = lambda run: True,
+    label: str = "Run",
+    shipped: bool = False,
+    **options: Any,
 ) -> Run | None:
     """A select box of the runs that `take` takes, in step with `?run=`; None where there are none.
 
-    `options` go to st.selectbox. A visitor who comes back finds the run looked at last.
+    `shipped`: with the model that comes with imgcls, last. `options` go to st.selectbox. A visitor
+    who comes back finds the run looked at last.
     """
     found = {run.id: run for run in runs.all_runs() if take(run)}
+    if shipped:
+        found[runs.SHIPPED] = runs.shipped()
     asked = asked_run(take)
     if not found:
         return None

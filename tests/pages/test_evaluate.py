@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from imgcls import answers
+from imgcls import answers, runs
 from imgcls.data import catalog
 from imgcls.evaluate import (
     adversarial,
@@ -77,11 +77,23 @@ def app(run):
     return settled(open_page("evaluate", run=run.id), "evaluate_job")
 
 
-def test_without_a_run_the_page_says_what_to_do_next(home):
+def test_without_a_run_and_without_data_it_opens_on_the_model_that_ships(home):
     app = open_page("evaluate")
 
+    found = metrics.summary(predictions.load(runs.shipped(), "test"))
     assert not app.exception
-    assert "No run has a model yet" in said(app)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Accuracy"] == f"{found.accuracy:.2%}"
+    assert "figures are stored, images are not" in said(app)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_of_what_ships_opens_without_data_or_says_why_not(home, section):
+    app = open_page("evaluate")
+    app.segmented_control("evaluate_section").set_value(section).run()
+
+    assert not app.exception
+    assert all("cifar10-jpeg" in error.value.replace("\\", "") for error in app.error)
 
 
 def test_the_figures_are_those_of_the_stored_predictions(app, run):

@@ -1,0 +1,83 @@
+"""The model that comes with imgcls: whole, honest about itself, and of use with nothing else."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from imgcls import card, predict, runs, trust
+from imgcls.errors import DataError
+from imgcls.evaluate import metrics, predictions
+from tests.pages.opened import tree
+
+FOLDER = runs.ASSETS / runs.SHIPPED
+EXAMPLES = sorted((runs.ASSETS / "examples").glob("*.jpg"))
+
+
+@pytest.fixture
+def shipped(home):
+    return runs.get(runs.SHIPPED)
+
+
+def test_it_is_small_and_learned_from_training_images_alone(shipped):
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) <= 10e6
+    assert shipped.config.train_on == "train+validation"
+    assert shipped.config.recipe == "speed"
+    assert len(card.read(shipped.model_path).classes) == 10
+
+
+def test_it_answers_for_pictures_without_data_or_network(shipped):
+    found = predict.predict(runs.SHIPPED, [(path.name, path.read_bytes()) for path in EXAMPLES])
+
+    answers = {entry["file"]: entry for entry in found}
+    assert answers["cat.jpg"]["top"][0]["class"] == "cat"
+    assert answers["cat.jpg"]["known"]
+    assert answers["cat.jpg"]["labels"] == ["cat"]
+    assert not answers["galaxies.jpg"]["known"]
+    assert all(entry["calibrated"] for entry in found)
+
+
+def test_its_card_quotes_its_stored_answers(shipped):
+    stored, told = predictions.load(shipped, "test"), (FOLDER / "CARD.md").read_text("utf-8")
+    found = metrics.summary(stored)
+
+    assert f"{found.accuracy:.2%} of 10,000 test images" in told
+    assert shipped.facts["fingerprint"][:16] in told
+    assert shipped.facts["commit"][:12] in told
+    recipe = float(re.search(r"train split alone \| ([\d.]+)%", told)[1]) / 100
+    assert found.accuracy >= recipe
+
+
+def test_its_confidence_is_true_and_most_test_answers_are_in_their_label_sets(shipped):
+    stored, known = predictions.load(shipped, "test"), trust.of_run(shipped)
+    shares = known.shares(stored.logits)
+    true = shares[np.arange(len(shares)), stored.labels]
+
+    assert abs(shares.max(1).mean() - stored.correct.mean()) < 0.015
+    for wanted, least in known.label_sets.items():
+        assert (true >= least).mean() == pytest.approx(float(wanted), abs=0.015)
+
+
+def test_what_it_was_fitted_on_was_not_learned_from(shipped):
+    known = json.loads((FOLDER / "trust.json").read_text("utf-8"))
+
+    assert known["n"] == 5000
+    assert "validation images of cifar10-jpeg" in known["source"]
+
+
+def test_nothing_is_ever_written_where_it_was_installed(shipped):
+    before = tree(FOLDER)
+    with pytest.raises(DataError, match="No data set named"):
+        predictions.compute(runs.SHIPPED, "validation")
+    predict.predict(runs.SHIPPED, [(EXAMPLES[0].name, EXAMPLES[0].read_bytes())])
+
+    assert tree(FOLDER) == before
+    assert shipped.path.parent != FOLDER.parent
+
+
+def test_another_one_replaces_the_copy_under_the_home(shipped, monkeypatch, tmp_path):
+    (shipped.path / "config.json").write_text("{}")  # as of an older imgcls
+
+    assert runs.get(runs.SHIPPED).facts["created"]
+    assert [path.name for path in shipped.path.parent.iterdir() if path.name[0] == "."] == []
