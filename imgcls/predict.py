@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from imgcls import card, preprocess, runs, trust
@@ -100,21 +101,36 @@ def _judge(
             f"The model of {of_model.run} answers NaN or infinity: its training diverged. "
             "Train again with a lower peak_lr."
         )
-    shares = known.shares(logits)[0] if known else softmax(logits[0].astype(np.float64))
+    return {
+        "file": file,
+        **told(of_model, known, logits[0], seen, top, coverage),
+        "notes": list(picture.notes),
+        "seen": seen,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def told(
+    about: Card,
+    known: Trust | None,
+    logits: NDArray[np.float32],
+    picture: NDArray[np.uint8],
+    top: int,
+    coverage: float,
+) -> dict[str, Any]:
+    """`top`, `calibrated`, `known` and `labels` of an entry, from one picture's (classes,) logits.
+
+    picture: (S, S, 3), as the model got it. coverage: one of `calibrate.COVERAGES`.
+    """
+    shares = known.shares(logits[None])[0] if known else softmax(logits.astype(np.float64))
     order = np.argsort(-shares, kind="stable")
     labels = None
     if known:
         least = known.label_sets[f"{coverage:g}"]
-        labels = [of_model.classes[i] for i in order if shares[i] >= least]
+        labels = [about.classes[i] for i in order if shares[i] >= least]
     return {
-        "file": file,
-        "top": [
-            {"class": of_model.classes[i], "probability": float(shares[i])} for i in order[:top]
-        ],
+        "top": [{"class": about.classes[i], "probability": float(shares[i])} for i in order[:top]],
         "calibrated": known is not None,
-        "known": bool(known.known(seen[None], shares[None])[0]) if known else None,
+        "known": bool(known.known(picture[None], shares[None])[0]) if known else None,
         "labels": labels,
-        "notes": list(picture.notes),
-        "seen": seen,
-        "seconds": time.perf_counter() - start,
     }

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from imgcls.cli import data, export, find, runs, show, study, train, use
+from imgcls.cli import data, export, find, runs, serve, show, study, train, use
 from imgcls.errors import ImgclsError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("evaluate")(use.evaluate)
 app.command("compare")(use.compare)
 app.command("predict")(use.predict)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 
 
 def main() -> None:

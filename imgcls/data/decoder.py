@@ -174,8 +174,13 @@ def _start(zipped: Path | None, pixels: Path, size: int, fit: str) -> None:
     _zip = zipped.open("rb") if zipped else None
     _pixels = pixels.open("r+b", buffering=0)
     _size, _fit = size, fit
+    guard()
+
+
+def guard() -> None:
+    """In a process that decodes: bound its memory, leave Ctrl-C to its parent, and end with it."""
     _limit_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that imports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,0 +1,274 @@
+"""A model behind HTTP, asked as strangers would."""
+
+import asyncio
+import re
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from imgcls import predict, runs
+from imgcls.errors import ConfigError, DataError
+from imgcls.serve import app as application
+from imgcls.serve import served
+from imgcls.serve.batching import Batcher, Busy
+from imgcls.serve.decoding import Decoders
+from tests.making import png
+
+EXAMPLES = sorted((runs.ASSETS / "examples").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLS_HOME", str(tmp_path_factory.mktemp("home")))
+        yield served.load(runs.shipped())
+
+
+def asking(loaded, talk, **limits):
+    """Run `talk(client)` against an application that is up, and give back what it returns."""
+
+    async def run():
+        made = application.create(loaded, application.Limits(decoders=1, **limits))
+        async with made.router.lifespan_context(made):
+            transport = httpx.ASGITransport(made, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await talk(client)
+
+    return asyncio.run(run())
+
+
+def sent(*files):
+    return [("files", (name, data, "application/octet-stream")) for name, data in files]
+
+
+def ask(loaded, *files, query="", **limits):
+    async def talk(client):
+        return await client.post(f"/predict{query}", files=sent(*files))
+
+    return asking(loaded, talk, **limits)
+
+
+@pytest.mark.parametrize("backend", served.BACKENDS)
+def test_it_answers_as_predict_does(shipped, backend):
+    loaded = served.load(runs.shipped(), backend)
+    files = [(path.name, path.read_bytes()) for path in EXAMPLES]
+
+    answer = ask(loaded, *files)
+
+    assert answer.status_code == 200
+    expected = predict.predict(runs.SHIPPED, files)
+    for entry, wanted in zip(answer.json()["predictions"], expected, strict=True):
+        for name in ("file", "known", "labels", "calibrated", "notes"):
+            assert entry[name] == wanted[name]
+        assert [one["class"] for one in entry["top"]] == [one["class"] for one in wanted["top"]]
+        shares = [[one["probability"] for one in e["top"]] for e in (entry, wanted)]
+        assert np.allclose(*shares, atol=1e-4)
+
+
+def test_a_bad_picture_among_several_is_an_entry_and_alone_a_refusal(shipped):
+    good, bad = ("cat.jpg", EXAMPLES[1].read_bytes()), ("page.png", b"<!doctype html>" * 9)
+
+    both = ask(shipped, good, bad)
+    alone = ask(shipped, bad)
+
+    assert both.status_code == 200
+    assert "an HTML page" in both.json()["predictions"][1]["error"]
+    assert alone.status_code == 422
+    assert alone.json()["code"] == "unusable"
+    assert "an HTML page" in alone.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("?top=0", 422),
+        ("?top=x", 422),
+        ("?coverage=0.5", 422),
+        ("?coverage=nan", 422),
+        ("?top=3", 200),
+    ],
+)
+def test_what_is_asked_for_is_checked(shipped, query, status):
+    answer = ask(shipped, ("a.png", png()), query=query)
+
+    assert answer.status_code == status
+    if status == 200:
+        assert len(answer.json()["predictions"][0]["top"]) == 3
+    else:
+        assert set(answer.json()) == {"code", "message"}
+
+
+def test_what_is_no_request_for_pictures_is_refused_in_json(shipped):
+    async def talk(client):
+        return [
+            await client.post("/predict"),
+            await client.post("/predict", content=b"x", headers={"content-type": "text/plain"}),
+            await client.post(
+                "/predict", content=b"--b\r\nrubbish",
+                headers={"content-type": "multipart/form-data; boundary=b"},
+            ),
+            await client.get("/predict"),
+            await client.get("/none"),
+        ]  # fmt: skip
+
+    found = asking(shipped, talk)
+
+    assert all(400 <= answer.status_code < 500 for answer in found)
+    assert all(set(answer.json()) == {"code", "message"} for answer in found)
+
+
+def test_a_body_too_large_is_refused_while_it_comes(shipped, monkeypatch):
+    monkeypatch.setattr(application, "BODY", 100_000)
+    read = 0
+
+    async def endless():
+        nonlocal read
+        yield b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        while read < 50_000_000:
+            read += 10_000
+            yield bytes(10_000)
+
+    async def talk(client):
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        streamed = await client.post("/predict", content=endless(), headers=kind)
+        declared = await client.post("/predict", files=sent(("a.png", bytes(200_000))))
+        return streamed, declared
+
+    for answer in asking(shipped, talk):
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "too_large"
+    assert read < 1_000_000
+
+
+def test_a_body_that_does_not_come_is_given_up(shipped, monkeypatch):
+    monkeypatch.setattr(application, "BODY_SECONDS", 0.3)
+
+    async def slow():
+        yield b"--b\r\n"
+        await asyncio.sleep(30)
+
+    async def talk(client):
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        return await client.post("/predict", content=slow(), headers=kind)
+
+    start = time.monotonic()
+    answer = asking(shipped, talk)
+
+    assert answer.status_code == 408
+    assert time.monotonic() - start < 20
+
+
+def test_a_token_is_asked_for_where_there_is_one(shipped):
+    async def talk(client):
+        files = sent(("a.png", png()))
+        right, wrong = ({"authorization": f"Bearer {t}"} for t in ("secret", "sécret"))
+        return [
+            (await client.post("/predict", files=files)).status_code,
+            (await client.get("/models")).status_code,
+            (await client.post("/predict", files=files, headers=right)).status_code,
+            (await client.get("/healthz")).status_code,
+            (await client.get("/models", headers={"authorization": "Bearer other"})).status_code,
+        ], wrong
+
+    assert asking(shipped, talk, token="secret")[0] == [401, 401, 200, 200, 401]
+
+
+def test_what_it_tells_of_itself(shipped):
+    async def talk(client):
+        await client.post(
+            "/predict", files=sent(("a.png", png()), ("b.png", b"nothing at all, really"))
+        )
+        paths = ("/models", "/readyz", "/metrics", "/openapi.json")
+        return [await client.get(path) for path in paths]
+
+    models, ready, metrics, document = asking(shipped, talk)
+
+    assert models.json()[0]["classes"] == list(shipped.card.classes)
+    assert ready.json() == {"status": "ready"}
+    counted = dict(re.findall(r'imgcls_pictures_total\{outcome="(\w+)"\} ([\d.]+)', metrics.text))
+    assert counted == {"answered": "1.0", "refused": "1.0"}
+    assert "/predict" in document.json()["paths"]
+
+
+def test_pictures_that_come_together_are_one_batch():
+    sizes = []
+
+    def answer(pictures):
+        sizes.append(len(pictures))
+        time.sleep(0.02)
+        return pictures.reshape(len(pictures), -1)[:, :2].astype(np.float32)
+
+    async def run():
+        batcher = Batcher(answer, most=8, bound=100)
+        runner = asyncio.create_task(batcher.run())
+        pictures = [np.full((2, 2, 3), i, np.uint8) for i in range(20)]
+        found = await asyncio.gather(*map(batcher.ask, pictures))
+        runner.cancel()
+        return found
+
+    found = asyncio.run(run())
+
+    assert [int(one.logits[0]) for one in found] == list(range(20))  # each got its own
+    assert sizes == [8, 8, 4]
+    assert all(one.waited >= 0 and one.model >= 0.02 for one in found)
+
+
+def test_a_full_queue_is_busy_and_a_failing_model_fails_its_batch_alone():
+    calls = []
+
+    def answer(pictures):
+        calls.append(len(pictures))
+        if len(calls) == 1:
+            raise ValueError("once")
+        return np.zeros((len(pictures), 2), np.float32)
+
+    async def run():
+        batcher = Batcher(answer, bound=2)
+        waiting = [asyncio.create_task(batcher.ask(np.zeros((1, 1, 3), np.uint8))) for _ in "ab"]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="2 pictures wait already"):
+            await batcher.ask(np.zeros((1, 1, 3), np.uint8))
+        runner = asyncio.create_task(batcher.run())
+        first = await asyncio.gather(*waiting, return_exceptions=True)
+        again = await batcher.ask(np.zeros((1, 1, 3), np.uint8))
+        runner.cancel()
+        return first, again
+
+    first, again = asyncio.run(run())
+
+    assert all(isinstance(one, ValueError) for one in first)
+    assert again.logits.tolist() == [0, 0]
+
+
+def test_more_than_the_queue_holds_is_429(shipped):
+    async def talk(client):
+        files = sent(*((f"{i}.png", png(i)) for i in range(8)))
+        answers = await asyncio.gather(*(client.post("/predict", files=files) for _ in range(12)))
+        return [answer for answer in answers if answer.status_code != 200]
+
+    refused = asking(shipped, talk, queue=1, batch=1)
+
+    assert all(answer.status_code == 429 for answer in refused)
+    assert all(answer.headers["retry-after"] == "1" for answer in refused)
+
+
+def test_a_decoder_that_dies_costs_one_picture():
+    async def run():
+        decoders = Decoders(32, "squash", 1)
+        await decoders.warm()
+        for process in decoders.pool._processes.values():
+            process.kill()
+        with pytest.raises(DataError, match=r"a\.png: decoding it ended its process"):
+            await decoders.decode("a.png", png())
+        seen = await decoders.decode("a.png", png())
+        decoders.close()
+        return seen
+
+    assert asyncio.run(run()).pixels.shape == (32, 32, 3)
+
+
+def test_an_unknown_backend_is_a_sentence(shipped):
+    with pytest.raises(ConfigError, match="No backend 'tpu'"):
+        served.load(runs.shipped(), "tpu")
