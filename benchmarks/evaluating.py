@@ -36,10 +36,11 @@ WATCH = """() => {
   for (const kind of ['pointerdown', 'keydown'])
     addEventListener(kind, () => { window.acted = performance.now(); }, true);
   // What a canvas holds is read by screen readers, and follows the picture later.
-  // An expander shows what it holds as it opens; that it then moves on is Streamlit's animation.
+  // Expanders and dialogs show what they hold as they open; what moves on is Streamlit's animation.
   const seen = (change) => {
     const within = (what) => (change.target.closest ?? (() => null)).call(change.target, what);
-    const opens = change.type === "attributes" && within("[data-testid=stExpander]");
+    const opens = change.attributeName === "data-entering"
+      || (change.type === "attributes" && within("[data-testid=stExpander]"));
     return !within("canvas") && !opens;
   };
   const figures = () => [...document.querySelectorAll("[data-testid=stMetricLabel]")];
