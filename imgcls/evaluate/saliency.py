@@ -22,6 +22,11 @@ WINDOW, STRIDE = 0.2, 0.0625  # side of the square that is blanked and its steps
 AT_ONCE = 64  # pictures passed through the model together
 
 
+def prepare() -> None:
+    """Import what `maps` needs: seconds that nobody then waits for."""
+    import captum.attr  # noqa: F401
+
+
 def maps(run_id: str, image: NDArray[np.uint8], target: int) -> dict[str, NDArray[np.float32]]:
     """By method, how much each pixel of (H, W, 3) speaks for class `target`: (H, W), -1..1.
 

@@ -13,7 +13,7 @@ from imgcls.evaluate import predictions, saliency
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
-from imgcls.ui import compute, pictures, stored, tasks, widgets
+from imgcls.ui import compute, pictures, stored, widgets
 from imgcls.ui.gallery import Tile, gallery
 from imgcls.ui.live import QUIET
 
@@ -29,7 +29,7 @@ PARTS = ("Answer", "Where it looks", "It looks like these")
 def show(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -> None:
     """A dialog about one of a run's judged images, (H, W, 3)."""
     if compute.shared(PREPARED) is None:  # while the answer is read, for whoever looks further
-        compute.share(PREPARED, compute.submit(tasks.prepare_saliency, worker="model"))
+        compute.share(PREPARED, compute.submit(saliency.prepare, worker="model"))
     true, said = called(answers, row)
     st.markdown(
         f"Image {answers.indices[row]} of {answers.split}: truly **{widgets.escape(true)}**, "

@@ -55,12 +55,6 @@ def preview(pixels: Images, settings: TrainConfig, n: int, seed: int) -> Images:
     return augment.preview(pixels, settings, n, seed)
 
 
-def prepare_saliency() -> None:
-    """Import what saliency needs: seconds that nobody then waits for."""
-    import captum.attr  # noqa: F401
-    import torch  # noqa: F401
-
-
 def predict(run: str, files: list[tuple[str, bytes]], top: int) -> list[dict[str, Any]]:
     """`predict.predict`, and with each picture `shown`: PNG bytes of decoded pixels alone."""
     from imgcls import predict
