@@ -54,9 +54,13 @@ def predict(
     return [_judge(model, of_model, known, name, data, top, coverage) for name, data in pictures]
 
 
-def to_csv(entries: Sequence[dict[str, Any]]) -> str:
-    """Predictions as a table for a spreadsheet: file, class, probability, runners-up, error."""
-    most = max((len(entry.get("top", ())) for entry in entries), default=1)
+def to_csv(entries: Sequence[dict[str, Any]], most: int | None = None) -> str:
+    """Predictions as a table for a spreadsheet: file, class, probability, runners-up, error.
+
+    most: classes that a row has room for; as many as the longest of the entries names, if None.
+    """
+    if most is None:
+        most = max((len(entry.get("top", ())) for entry in entries), default=1)
     ranks = [str(rank) if rank > 1 else "" for rank in range(1, max(most, 1) + 1)]
     columns = [f"{name}{rank}" for rank in ranks for name in ("class", "probability")]
     rows = []

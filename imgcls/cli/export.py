@@ -16,6 +16,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="By default the run's id, here.")
     ] = None,
+    kit: Annotated[
+        bool, typer.Option("--kit", help="Also a zip with code and proof for where imgcls is not.")
+    ] = False,
     json: show.Json = False,
 ) -> None:
     """Write a model with its preprocessing inside, and prove that the file answers the same.
@@ -28,11 +31,19 @@ def export(
     found, chosen = show.find_run(run), known(format)
     path = output or Path(f"{found.id}{chosen.suffix}")
     certificate = certified.export(found, format, path, datetime.now(), show.note)
+    packed = path.with_name(f"{path.name}.zip") if kit else None
+    if packed:
+        from imgcls.export.kit import pack
+
+        pack(found, path, packed)
     if json:
-        show.as_json({"file": str(path), "certificate": certificate})
+        kept = {"kit": str(packed)} if packed else {}
+        show.as_json({"file": str(path), "certificate": certificate, **kept})
         return
     print(f"{path}, {certificate['bytes'] / 2**20:.2f} MB, and beside it its certificate:\n")
     show.table(["proved by", certificate["source"]], rows(certificate))
+    if packed:
+        print(f"\nThe deploy kit: {packed}")
     if "load" in certificate:
         print(f"\n{certificate['load']}")
 

@@ -294,6 +294,9 @@ def predict(
     found = show.find_run(run)
     if csv and not csv.parent.is_dir():
         raise DataError(f"There is no folder {csv.parent} for {csv.name}: make it first.")
+    if csv and not json:
+        _to_table(found, images, csv, top)
+        return
     files = [file for path in images for file in _files(path)]
     if not files:
         raise DataError(f"There is no file in {', '.join(str(p) for p in images[:3])}.")
@@ -322,6 +325,24 @@ def predict(
             print(f"{entry['file']}: {_sentence(entry)}" if "top" in entry else entry["error"])
     if all("error" in entry for entry in entries):
         raise DataError(entries[0]["error"] if len(entries) == 1 else "No file could be used.")
+
+
+def _to_table(run: "Run", images: list[Path], table: Path, top: int) -> None:
+    """Any number of files, without keeping them or their answers."""
+    from imgcls import batch
+
+    total = sum(1 for path in images for _ in _files(path))
+    if not total:
+        raise DataError(f"There is no file in {', '.join(str(p) for p in images[:3])}.")
+    with show.counting("predicting") as progress:
+        told = batch.to_table(
+            run, (file for path in images for file in _files(path)), table, top,
+            lambda done, bad: progress(done, total, f"pictures judged, {bad:,} refused"),
+        )  # fmt: skip
+    again = f", {told.resumed:,} of them by an earlier call" if told.resumed else ""
+    print(f"{table}: {told.files:,} files, {told.refused:,} refused{again}")
+    if told.refused == told.files:
+        raise DataError(f"No file could be used: the column error of {table} says why.")
 
 
 def _answers(run: "Run", split: str, tta: bool) -> "Predictions":

@@ -17,6 +17,7 @@ PAGES = {  # file in pages/: title, icon
     "runs": ("Runs", ":material/format_list_bulleted:"),
     "evaluate": ("Evaluate", ":material/rule:"),
     "predict": ("Predict", ":material/image_search:"),
+    "export": ("Export", ":material/output:"),
 }
 
 # `$muted` is the text of what is switched off: Streamlit's own is too faint to read. `$chosen` is

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from imgcls import runs
 from imgcls.evaluate import metrics, predictions
 
-PAGES = ("", "explore", "train", "runs", "evaluate", "predict")
+PAGES = ("", "explore", "train", "runs", "evaluate", "predict", "export")
 TRAIN, TEST = 120, 20  # pictures a class
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 PATIENCE = 60_000  # ms; torch is imported several times on the way

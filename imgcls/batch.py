@@ -1,0 +1,208 @@
+"""Any number of pictures to a table, in constant memory, and on from where it was interrupted.
+
+Child processes read and decode while the model answers; rows are written in the order of the files,
+so that as many files are done as the table has rows.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls import files, predict
+from imgcls.data import decoder, spreadsheet
+from imgcls.errors import DataError, ModelError
+from imgcls.preprocess import LIMITS, open_picture, printable, to_pixels
+from imgcls.runs import Run
+from imgcls.serve import served
+
+LONGEST = 2**16  # bytes of a row at most
+CHUNK = 32  # files a task, and pictures a batch
+AHEAD = 3  # tasks a process that wait or are done, so that none idles
+
+Tell = Callable[[int, int], object]  # files done, of them refused
+Block = list[tuple[str, bytes | str]]  # a name with its pixels, or with why there are none
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of it."""
+
+    files: int
+    refused: int
+    resumed: int  # files that an earlier, interrupted call had done
+
+
+def to_table(
+    run: Run, paths: Iterable[Path], table: Path, top: int, tell: Tell = lambda done, bad: None
+) -> Told:
+    """Write a row a file, in the order of `paths`, to a CSV that appears when all is done.
+
+    Until then rows stand in `TABLE.part`; a later call with the same model, `top` and files goes on
+    there. Files that cannot be used are rows with their reason. Raises DataError where that part
+    does not fit the files, ModelError where the model answers NaN.
+    """
+    loaded = served.load(run)
+    ranks = min(top, len(loaded.card.classes))
+    part = table.with_name(f"{table.name}.part")
+    facts = {"model": files.sha256(run.model_path), "top": top}
+    header = predict.to_csv([], ranks).encode()
+    ahead = iter(paths)
+    resumed, refused = _resume(part, facts, header, ahead)
+    done = resumed
+    with open(part, "ab") as file:
+        for block in _decoded(ahead, loaded.card.size, loaded.card.fit):
+            entries = _answers(loaded, block, top)
+            rows = predict.to_csv(entries, ranks).encode()[len(header) :]
+            file.write(rows)
+            file.flush()
+            done += len(entries)
+            refused += sum("error" in entry for entry in entries)
+            tell(done, refused)
+        os.fsync(file.fileno())
+    os.replace(part, table)
+    _facts_path(part).unlink(missing_ok=True)
+    return Told(done, refused, resumed)
+
+
+def _answers(loaded: served.Served, block: Block, top: int) -> list[dict[str, Any]]:
+    size = loaded.card.size
+    seen = [np.frombuffer(p, np.uint8).reshape(size, size, 3) for _, p in block if type(p) is bytes]
+    logits = iter(loaded.logits(np.stack(seen))) if seen else iter(())
+    pictures = iter(seen)
+    entries = []
+    for name, pixels in block:
+        if isinstance(pixels, str):
+            entries.append({"file": name, "error": pixels})
+            continue
+        row = next(logits)
+        if not np.isfinite(row).all():
+            raise ModelError(f"The model of {loaded.name} answers NaN or infinity: train again.")
+        entries.append({"file": name, **loaded.entry(row, next(pictures), top, 0.95)})
+    return entries
+
+
+def _resume(
+    part: Path, facts: dict[str, Any], header: bytes, paths: Iterator[Path]
+) -> tuple[int, int]:
+    """How many files an earlier call had done, taken from `paths`, and how many it had refused.
+
+    Anew, with a header alone, where there is none or it was another model's.
+    """
+    try:
+        known = json.loads(_facts_path(part).read_text("utf-8")) == facts
+        with open(part, "rb") as file:
+            known = known and file.read(len(header)) == header
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        part.write_bytes(header)
+        _facts_path(part).write_text(json.dumps(facts), encoding="utf-8")
+        return 0, 0
+    _drop_half_row(part)
+    done = refused = 0
+    with open(part, encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            path = next(paths, None)
+            if path is None or row["file"] != _cell(_name(path)):
+                raise DataError(
+                    f"{part.name} is of other files than these (at {row['file'][:80]}): delete it "
+                    "to begin anew."
+                )
+            done += 1
+            refused += bool(row["error"])
+    return done, refused
+
+
+def _cell(name: str) -> str:
+    """A file's name as a table holds it."""
+    return spreadsheet.to_csv([printable(name)], [])[:-2].strip('"').replace('""', '"')
+
+
+def _drop_half_row(part: Path) -> None:
+    """A row that was cut off by the end of the process is done again."""
+    with open(part, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - LONGEST)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\r\n") + 2)
+
+
+def _facts_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _decoded(paths: Iterator[Path], size: int, fit: str) -> Iterator[Block]:
+    """Blocks of files in order, decoded ahead by as many processes as there are cores."""
+    workers = max(1, min(decoder.WORKERS, os.cpu_count() or 1))
+    pool = _pool(workers)
+    flying: deque[tuple[list[Path], Future[Block]]] = deque()
+    try:
+        while True:
+            while len(flying) < AHEAD * workers and (chunk := list(islice(paths, CHUNK))):
+                flying.append((chunk, pool.submit(_decode, chunk, size, fit)))
+            if not flying:
+                return
+            chunk, future = flying.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                pool.shutdown(wait=False, cancel_futures=True)
+                yield [_alone(path, size, fit) for path in chunk]
+                pool = _pool(workers)  # what else was in flight is asked for again
+                flying = deque((c, pool.submit(_decode, c, size, fit)) for c, _ in flying)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(path: Path, size: int, fit: str) -> tuple[str, bytes | str]:
+    """One file in a process of its own, to find the one that ends it."""
+    with _pool(1) as pool:
+        try:
+            return pool.submit(_decode, [path], size, fit).result()[0]
+        except BrokenProcessPool:
+            name = printable(_name(path))
+            return name, f"{name}: it ends the process that decodes it; save it again or remove it."
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), decoder.guard)
+
+
+# What follows runs in the decoding processes.
+
+
+def _decode(chunk: list[Path], size: int, fit: str) -> Block:
+    block: Block = []
+    for path in chunk:
+        name = printable(_name(path))
+        try:
+            picture = open_picture(_read(path, name), _name(path))
+            block.append((name, to_pixels(picture.image, size, fit).tobytes()))
+        except DataError as error:
+            block.append((name, str(error)))
+    return block
+
+
+def _read(path: Path, name: str) -> bytes:
+    if not path.is_file():  # never waits at a pipe, nor reads a device
+        raise DataError(f"{name}: no regular file; check the path.")
+    try:
+        with open(path, "rb") as file:
+            return file.read(LIMITS["bytes"] + 1)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); check its rights.") from None
+
+
+def _name(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -1,0 +1,156 @@
+"""The Export page's parts: a file with its certificate, its deploy kit, and a server to paste."""
+
+import json
+from concurrent.futures import wait
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from imgcls import card, config
+from imgcls.errors import ImgclsError
+from imgcls.export import certified, kit
+from imgcls.export.formats import FORMATS
+from imgcls.runs import Run
+from imgcls.ui import compute, widgets
+
+SECONDS = 3600.0  # that an export may take
+CURL = """python -m imgcls serve {run} --port 8000
+
+curl -F files=@picture.jpg http://127.0.0.1:8000/predict"""
+PYTHON = """import requests
+
+with open("picture.jpg", "rb") as picture:
+    answer = requests.post("http://127.0.0.1:8000/predict", files={"files": picture})
+for entry in answer.json()["predictions"]:
+    print(entry["file"], entry["top"][0], entry["known"])"""
+
+
+def files(run: Run) -> None:
+    """Choose a format, write and prove it, take it along."""
+    name = st.selectbox(
+        "Format", list(FORMATS), key="export_format",
+        format_func=lambda one: f"{one} · {FORMATS[one].about}",
+    )  # fmt: skip
+    name = name or next(iter(FORMATS))
+    if name == "pth":
+        st.caption("The weights alone: pictures have to be made into the network's input by hand.")
+    else:
+        size = card.read(run.model_path).size
+        st.caption(
+            f"Preprocessing and temperature are inside: uint8 pictures (N, {size}, {size}, 3) in, "
+            "`logits` and calibrated `probabilities` out."
+        )
+    path = _path(run, name)
+    key = f"export_job {run.id} {name}"
+    if st.button("Export and prove", icon=":material/verified:", type="primary", key="export"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        st.session_state[key] = compute.submit(
+            certified.export, run, name, path, datetime.now(), worker="long", timeout=SECONDS
+        )
+    if key in st.session_state and not _done(key):
+        return
+    _offer(run, name, path)
+
+
+def _done(key: str) -> bool:
+    """Whether the export is there; says how it goes, or why it was refused."""
+    job = st.session_state[key]
+    wait([job.future], timeout=1.0)
+    if not job.future.done():
+        compute.watch(job, "Writing the file, then asking it and PyTorch in fresh processes")
+        return False
+    del st.session_state[key]
+    try:
+        job.result()
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/gpp_bad:")
+        return False
+    return True
+
+
+def _offer(run: Run, name: str, path: Path) -> None:
+    """The file on disk with its certificate, where it is there and of the model as it is now."""
+    try:
+        certificate = json.loads(certified.certificate_path(path).read_text("utf-8"))
+        current = path.stat().st_mtime_ns >= run.model_path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return
+    if not current:
+        st.caption("An older export of this run is void: its model has changed. Export it again.")
+        return
+    st.badge("proved", icon=":material/verified:", color="green")
+    _certificate(certificate)
+    with st.container(horizontal=True):
+        st.download_button(
+            f"{path.name}, {certificate['bytes'] / 1e6:.1f} MB", path.read_bytes(), path.name,
+            icon=":material/download:", on_click="ignore", key="export_file",
+        )  # fmt: skip
+        st.download_button(
+            "Certificate", certified.certificate_path(path).read_bytes(),
+            certified.certificate_path(path).name, "application/json",
+            icon=":material/verified:", on_click="ignore", key="export_certificate",
+        )  # fmt: skip
+        if FORMATS[name].package != "imgcls":
+            _kit(run, path)
+    if "load" in certificate:
+        st.code(certificate["load"], language="python")
+
+
+def _certificate(certificate: dict[str, Any]) -> None:
+    accuracy, taken = certificate["accuracy"], certificate["milliseconds"]
+    allowed = certificate["logit_tolerance"]
+    difference = f"{certificate['logit_difference']:.2g}"
+    rows = {
+        "largest difference of a logit": difference
+        + (f", {allowed:.2g} allowed" if allowed else ", whole numbers inside"),
+        "same likeliest class": f"{certificate['top1_agreement']:.2%}",
+        "accuracy, PyTorch": _share(accuracy["pytorch"]),
+        "accuracy, this file": _share(accuracy["file"]),
+        "one picture, PyTorch": f"{taken['pytorch']['one']:.2f} ms",
+        "one picture, this file": f"{taken['file']['one']:.2f} ms, in a batch of 64 "
+        f"{taken['file']['each_of_64']:.2f}",
+    }
+    widgets.small_table({"proved by": list(rows), certificate["source"][:60]: list(rows.values())})
+    st.caption(
+        f"{certificate['images']:,} images, by a fresh process that loads nothing but the file and "
+        f"its runtime, {certificate['made'].replace('T', ' ')}."
+    )
+
+
+def _share(one: dict[str, float]) -> str:
+    return f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
+
+
+def _kit(run: Run, path: Path) -> None:
+    zipped = path.with_name(f"{path.name}.zip")
+    if st.button(
+        "Make the deploy kit", icon=":material/deployed_code:", key="export_kit",
+        help="A zip: model, certificate, card, predict.py, Dockerfile, golden pictures, verify.py.",
+    ):  # fmt: skip
+        with st.spinner("Packing"):
+            compute.call(kit.pack, run, path, zipped, timeout=600.0)
+    if zipped.exists() and zipped.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+        st.download_button(
+            f"{zipped.name}, {zipped.stat().st_size / 1e6:.1f} MB", zipped.read_bytes(),
+            zipped.name, "application/zip", icon=":material/download:", on_click="ignore",
+            key="export_zip",
+        )  # fmt: skip
+
+
+def server(run: Run) -> None:
+    """What to paste to serve the model over HTTP."""
+    st.header("Serve", anchor=False)
+    st.caption(
+        "Dynamic batches, a bounded queue, Prometheus metrics; what it takes stands under /docs. "
+        "On another address than loopback every request needs a token."
+    )
+    a, b = st.columns(2)
+    a.code(CURL.format(run=run.id), language="bash")
+    b.code(PYTHON, language="python")
+
+
+def _path(run: Run, name: str) -> Path:
+    """Where exports of a run are kept."""
+    return config.home() / "exports" / run.id / f"{run.id}{FORMATS[name].suffix}"

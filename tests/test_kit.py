@@ -1,0 +1,103 @@
+"""The deploy kit: everything to answer elsewhere, and to prove it there."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from datetime import datetime
+
+import pytest
+
+from imgcls.errors import ConfigError, DataError
+from imgcls.evaluate import predictions
+from imgcls.export import certified, kit
+from tests.making import png, untrained_run
+
+NOW = datetime(2026, 11, 26, 12)
+
+
+@pytest.fixture
+def run(tiny_dataset):
+    run = untrained_run(model="cnn")
+    for split in ("validation", "test"):
+        predictions.compute(run.id, split)
+    return run
+
+
+@pytest.fixture
+def unpacked(run, tmp_path):
+    """The kit of an ONNX file, unpacked where no imgcls is near."""
+    model, folder = tmp_path / "model.onnx", tmp_path / "kit"
+    certified.export(run, "onnx", model, NOW)
+    kit.pack(run, model, tmp_path / "kit.zip")
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def python(folder, *arguments):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_it_proves_itself_and_answers_without_imgcls(unpacked, run):
+    (unpacked / "mine.png").write_bytes(png())
+    (unpacked / "bad.png").write_bytes(b"<svg/>" * 9)
+
+    proved = python(unpacked, "verify.py")
+    answered = python(unpacked, "predict.py", "mine.png", "bad.png")
+    where = python(unpacked, "-c", "import imgcls; print(imgcls.__file__)")
+
+    assert proved.returncode == 0, proved.stderr
+    assert proved.stdout.startswith("agrees: 17 pictures")
+    first, second = answered.stdout.splitlines()
+    assert first.startswith("mine.png: ")
+    assert "%" in first
+    assert "an SVG drawing" in second
+    assert str(unpacked) in where.stdout
+
+
+def test_another_answer_is_found_out(unpacked):
+    path = unpacked / "golden" / "answers.json"
+    golden = json.loads(path.read_text("utf-8"))
+    golden["logits"]["00.png"][0] += 0.01
+    path.write_text(json.dumps(golden), "utf-8")
+
+    proved = python(unpacked, "verify.py")
+
+    assert proved.returncode == 1
+    assert proved.stdout.startswith("DOES NOT AGREE")
+
+
+def test_it_names_what_it_needs_and_what_it_is(unpacked, run):
+    assert (unpacked / "requirements.txt").read_text().split("\n")[0].startswith("onnxruntime")
+    assert "python verify.py" in (unpacked / "Dockerfile").read_text()
+    card = (unpacked / "CARD.md").read_text("utf-8")
+    assert run.facts["fingerprint"] in card
+    assert len((unpacked / "predict.py").read_text().splitlines()) < 40
+
+
+def test_a_file_that_is_not_its_certificates_is_refused(run, tmp_path):
+    model = tmp_path / "model.onnx"
+    certified.export(run, "onnx", model, NOW)
+    model.write_bytes(model.read_bytes() + b"x")
+
+    with pytest.raises(DataError, match="is another file's"):
+        kit.pack(run, model, tmp_path / "kit.zip")
+
+    certified.certificate_path(model).unlink()
+    with pytest.raises(DataError, match="has no certificate"):
+        kit.pack(run, model, tmp_path / "kit.zip")
+    assert not (tmp_path / "kit.zip").exists()
+
+
+def test_a_format_that_needs_imgcls_has_no_kit(run, tmp_path):
+    model = tmp_path / "model.safetensors"
+    certified.export(run, "safetensors", model, NOW)
+
+    with pytest.raises(ConfigError, match="take onnx, onnx-int8"):
+        kit.pack(run, model, tmp_path / "kit.zip")
