@@ -13,7 +13,7 @@ from imgcls.errors import ImgclsError
 from imgcls.export import certified, kit
 from imgcls.export.formats import FORMATS
 from imgcls.runs import Run
-from imgcls.ui import compute, widgets
+from imgcls.ui import compute, tasks, widgets
 
 SECONDS = 3600.0  # that an export may take
 CURL = """python -m imgcls serve {run} --port 8000
@@ -47,7 +47,14 @@ def files(run: Run) -> None:
     if st.button("Export and prove", icon=":material/verified:", type="primary", key="export"):
         path.parent.mkdir(parents=True, exist_ok=True)
         st.session_state[key] = compute.submit(
-            certified.export, run, name, path, datetime.now(), worker="long", timeout=SECONDS
+            tasks.export,
+            run,
+            name,
+            path,
+            datetime.now(),
+            worker="long",
+            timeout=SECONDS,
+            progress=True,
         )
     if key in st.session_state and not _done(key):
         return
@@ -59,7 +66,7 @@ def _done(key: str) -> bool:
     job = st.session_state[key]
     wait([job.future], timeout=1.0)
     if not job.future.done():
-        compute.watch(job, "Writing the file, then asking it and PyTorch in fresh processes")
+        compute.watch(job, "Exporting")
         return False
     del st.session_state[key]
     try:
@@ -112,7 +119,12 @@ def _certificate(certificate: dict[str, Any]) -> None:
         "one picture, this file": f"{taken['file']['one']:.2f} ms, in a batch of 64 "
         f"{taken['file']['each_of_64']:.2f}",
     }
-    widgets.small_table({"proved by": list(rows), certificate["source"][:60]: list(rows.values())})
+    widgets.small_table(
+        {
+            "proved by": list(rows),
+            certificate["source"].split(", fingerprint")[0]: list(rows.values()),
+        }
+    )
     st.caption(
         f"{certificate['images']:,} images, by a fresh process that loads nothing but the file and "
         f"its runtime, {certificate['made'].replace('T', ' ')}."
@@ -147,8 +159,8 @@ def server(run: Run) -> None:
         "On another address than loopback every request needs a token."
     )
     a, b = st.columns(2)
-    a.code(CURL.format(run=run.id), language="bash")
-    b.code(PYTHON, language="python")
+    a.code(CURL.format(run=run.id), language="bash", wrap_lines=True)
+    b.code(PYTHON, language="python", wrap_lines=True)
 
 
 def _path(run: Run, name: str) -> Path:

@@ -1,0 +1,130 @@
+"""A picture through the model that ships: in this process, over HTTP, and many at once.
+
+Servers with dynamic batching and without take turns, each asked by as many clients at once.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from benchmarks import Row, in_turn, own_home
+from imgcls import predict, runs
+from imgcls.errors import RunError
+
+CLIENTS = 32
+SINGLE = 200  # pictures asked one after another
+START_SECONDS = 120.0
+PARTS = ("decoding", "waiting", "model")
+
+
+def rows(repeats: int = 5, seconds: float = 5.0) -> Iterator[Row]:
+    """Milliseconds of one picture, pictures a second of many, and where their time goes."""
+    data = (runs.ASSETS / "examples" / "cat.jpg").read_bytes()
+    with own_home() as _:
+        predict.predict(runs.SHIPPED, [("cat.jpg", data)])  # loads it
+        taken = []
+        for _ in range(SINGLE):
+            start = time.perf_counter()
+            predict.predict(runs.SHIPPED, [("cat.jpg", data)])
+            taken.append(1000 * (time.perf_counter() - start))
+        yield Row("a picture, in this process", tuple(taken), "ms")
+        with serving(64) as batched, serving(1) as alone:
+            yield Row("a picture, over HTTP, idle", asyncio.run(one_by_one(batched, data)), "ms")
+            rates: dict[int, list[float]] = {0: [], 1: []}
+            before = [split(port) for port in (batched, alone)]
+            for _, which in in_turn(2, repeats):
+                port = (batched, alone)[which]
+                rates[which].append(asyncio.run(together(port, data, seconds)))
+            after = [split(port) for port in (batched, alone)]
+    plain = Row(f"{CLIENTS} clients, batching off", tuple(rates[1]), "pictures/s")
+    yield plain
+    yield Row(f"{CLIENTS} clients, in batches", tuple(rates[0]), "pictures/s", plain)
+    for name, early, late in zip(("in batches", "batching off"), before, after, strict=True):
+        for part in PARTS:
+            spent, count = (late[part][i] - early[part][i] for i in (0, 1))
+            yield Row(f"{part}, {name}, mean", (1000 * spent / max(count, 1),), "ms")
+
+
+@contextmanager
+def serving(batch: int) -> Iterator[int]:
+    """A server of the model that ships; its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "imgcls", "serve", "shipped", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--batch", str(batch)], stderr=subprocess.DEVNULL, env=os.environ.copy()
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RunError("The server did not start.")
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+async def one_by_one(port: int, data: bytes) -> tuple[float, ...]:
+    """Milliseconds of each of some requests, one at a time."""
+    taken = []
+    async with httpx.AsyncClient() as client:
+        for _ in range(SINGLE):
+            start = time.perf_counter()
+            await ask(client, port, data)
+            taken.append(1000 * (time.perf_counter() - start))
+    return tuple(taken)
+
+
+async def together(port: int, data: bytes, seconds: float) -> float:
+    """Pictures a second of CLIENTS that ask again as soon as they are answered."""
+    done, deadline = 0, time.perf_counter() + seconds
+
+    async def client() -> None:
+        nonlocal done
+        async with httpx.AsyncClient(timeout=60) as own:
+            while time.perf_counter() < deadline:
+                await ask(own, port, data)
+                done += 1
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return done / (time.perf_counter() - start)
+
+
+async def ask(client: httpx.AsyncClient, port: int, data: bytes) -> None:
+    """One request; raises RunError where it is not answered."""
+    answer = await client.post(
+        f"http://127.0.0.1:{port}/predict", files={"files": ("cat.jpg", data)}
+    )
+    if answer.status_code != 200:
+        raise RunError(f"The server answers {answer.status_code}: {answer.text[:200]}")
+
+
+def split(port: int) -> dict[str, tuple[float, float]]:
+    """Seconds and pictures so far, a part."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    found = {}
+    for part in PARTS:
+        total, count = (
+            float(re.search(rf'imgcls_seconds_{kind}{{part="{part}"}} (\S+)', text)[1])  # type: ignore[index]
+            for kind in ("sum", "count")
+        )
+        found[part] = total, count
+    return found
