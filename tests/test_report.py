@@ -72,6 +72,27 @@ def test_a_report_shows_what_was_measured(run, monkeypatch):
     assert "hardest to believe" in said
 
 
+def test_the_most_confident_mistakes_are_looked_at_closely(tiny_dataset):
+    run = untrained_run(model="cnn")
+    for split in ("test", "train"):
+        predictions.compute(run.id, split)
+
+    html = report.page(run, "test", [], TODAY)
+
+    said = text(html)
+    assert "Its most confident mistakes, closely" in said
+    stored = predictions.load(run, "test")
+    row = metrics.confident_mistakes(stored, 1)[0]
+    assert f"Truly {stored.classes[stored.labels[row]]}" in " ".join(said.split())
+    assert html.count("<figcaption>Occlusion</figcaption>") == min(6, int((~stored.correct).sum()))
+    learned = predictions.load(run, "train")
+    nearest, cosines = predictions.nearest(
+        predictions.features(run, "train"), predictions.features(run, "test")[row], 1
+    )
+    label = learned.classes[learned.labels[nearest[0]]]
+    assert f"{label}, {cosines[0]:.2f}" in said
+
+
 def test_a_report_holds_a_run_against_others(run):
     other = untrained_run(now=NOW - timedelta(seconds=1))
     save_model(other, seed=1)

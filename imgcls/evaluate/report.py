@@ -1,6 +1,7 @@
 """A report on a run to hand over: one HTML file that needs nothing else, also offline.
 
-What is stored is shown; what was never measured says so, and how to measure it. Needs no torch.
+What is stored is shown; what was never measured says so, and how to measure it. Only `closely` asks
+the model again.
 """
 
 import base64
@@ -28,6 +29,7 @@ from imgcls.errors import ImgclsError
 from imgcls.evaluate import (
     adversarial,
     calibrate,
+    closely,
     compare,
     dynamics,
     intervals,
@@ -204,6 +206,7 @@ def _mistakes(run: Run, answers: Predictions) -> str:
         + _table(("true", "called", "images", "of that class"), pairs)
         + "<h3>Its most confident mistakes</h3>"
         + _sheet(run, answers, rows)
+        + closely.section(run, answers, _uris)
         + "<h3>Right, and hardly sure</h3>"
         + _sheet(run, answers, metrics.doubtful_hits(answers, SHOWN // 2))
         + "<h3>At random</h3>"
@@ -408,9 +411,8 @@ def _origin(run: Run, split: str, others: Sequence[Run]) -> str:
     ]
     settings = json.dumps(run.config.to_dict(), indent=1, ensure_ascii=False)
     left_out = (
-        "<p class='muted'>Not in here, since it is looked at image by image on the page: where the "
-        "model looks, the training images that it takes an image for, and one image through "
-        "training or under a corruption.</p>"
+        "<p class='muted'>Not in here, since it is looked at image by image on the page: any other "
+        "image as closely, through training, or under a corruption.</p>"
     )
     return (
         f"{left_out}<h2>Where it comes from</h2>{_table(('what', ''), told)}<h3>Again</h3>"

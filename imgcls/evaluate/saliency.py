@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 GRAD_CAM, GRADIENTS, OCCLUSION = "Grad-CAM", "Integrated gradients", "Occlusion"
 PATH_STEPS = 32  # of the integral from the mean colour to the picture
 WINDOW, STRIDE = 0.2, 0.0625  # side of the square that is blanked and its steps, of the picture's
+FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # colours of what speaks for a class, and against
+STRENGTH = 0.85  # of the colour where a pixel matters most
 AT_ONCE = 64  # pictures passed through the model together
 
 
@@ -128,3 +130,12 @@ def _scaled(found: "Tensor") -> NDArray[np.float32]:
     """With the largest magnitude 1; all zero where nothing speaks for or against."""
     values: NDArray[np.float32] = found.detach().float().cpu().numpy()
     return values / max(float(np.abs(values).max()), 1e-12)
+
+
+def over(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A grey (H, W, 3) picture, coloured where (H, W) heat in -1..1 is strong: for, or against."""
+    grey = image.mean(2, keepdims=True).repeat(3, 2)
+    color = np.where(heat[..., None] > 0, FOR, AGAINST)
+    strength = STRENGTH * np.abs(heat[..., None])
+    mixed: NDArray[np.uint8] = (grey * (1 - strength) + color * strength).round().astype(np.uint8)
+    return mixed

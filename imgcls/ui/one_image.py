@@ -20,7 +20,6 @@ from imgcls.ui.live import QUIET
 TOP = 5  # classes shown
 ALIKE = 12  # training images shown
 SIDE = 160  # CSS pixels of a picture with a heat map over it
-STRENGTH = 0.85  # of the colour where a pixel matters most
 PREPARED = "saliency is prepared"
 PARTS = ("Answer", "Where it looks", "It looks like these")
 
@@ -106,7 +105,7 @@ def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -
     )  # fmt: skip
     with st.spinner("Asking the model where it looks"):
         found = compute.call(saliency.maps, run.id, image, int(target))
-    shown = np.stack([image, *(_over(image, heat) for heat in found.values())])
+    shown = np.stack([image, *(saliency.over(image, heat) for heat in found.values())])
     names = ["the picture", *found]
     gallery(
         np.stack([pictures.enlarged(one, SIDE) for one in shown]),
@@ -119,19 +118,6 @@ def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -
         "Orange speaks for the class, blue against it. Three methods that share no assumption: "
         "believe what they agree on."
     )
-
-
-def _over(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A grey (H, W, 3) picture, coloured where (H, W) heat in -1..1 is strong."""
-    grey = image.mean(2, keepdims=True).repeat(3, 2)
-    colors = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in _COLORS]
-    color = np.where(heat[..., None] > 0, colors[0], colors[1])
-    strength = STRENGTH * np.abs(heat[..., None])
-    mixed: NDArray[np.uint8] = (grey * (1 - strength) + color * strength).round().astype(np.uint8)
-    return mixed
-
-
-_COLORS = (charts.WRONG, charts.RIGHT)
 
 
 def _alike(run: Run, answers: Predictions, row: int) -> None:
