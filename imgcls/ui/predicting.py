@@ -138,7 +138,7 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
         if answer["labels"] is not None and answer["known"]:  # of others nothing is promised
             held = " or ".join(widgets.escape(printable(name)) for name in answer["labels"])
             st.markdown(
-                f"**{held or 'None of its classes'}**",
+                f"Label set: **{held or 'none of its classes'}**",
                 help="The classes that hold the true one in 95 % of such pictures.",
             )
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
