@@ -22,6 +22,7 @@ def ask() -> None:
     found = predicting.answers(run, files)
     if len(found) == 1:
         predicting.one(found[0], model.classes)
+        predicting.closer(run, files[0], found[0], model)
     else:
         predicting.several(found)
 

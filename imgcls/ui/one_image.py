@@ -103,14 +103,19 @@ def _where(run: Run, image: NDArray[np.uint8], answers: Predictions, row: int) -
         "What speaks for", order, key=f"one_target {run.id} {answers.split} {row}",
         format_func=lambda i: printable(answers.classes[i]),
     )  # fmt: skip
+    where(run, image, int(target), f"where {run.id} {answers.split} {row} {target}")
+
+
+def where(run: Run, image: NDArray[np.uint8], target: int, key: str) -> None:
+    """Heat maps of what speaks for a class in an (S, S, 3) image, by three methods."""
     with st.spinner("Asking the model where it looks"):
-        found = compute.call(saliency.maps, run.id, image, int(target))
+        found = compute.call(saliency.maps, run.id, image, target)
     shown = np.stack([image, *(saliency.over(image, heat) for heat in found.values())])
     names = ["the picture", *found]
     gallery(
         np.stack([pictures.enlarged(one, SIDE) for one in shown]),
         [Tile(name, (name,)) for name in names],
-        key=f"where {run.id} {answers.split} {row} {target}", tile=SIDE, clickable=False,
+        key=key, tile=SIDE, clickable=False,
     )  # fmt: skip
     if saliency.GRAD_CAM not in found:
         st.caption("No convolution of this network sees the whole picture: there is no Grad-CAM.")

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import predict, runs, trust
+from imgcls import feedback, predict, runs, trust
 from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
-from imgcls.ui import compute, pictures, tasks, widgets
+from imgcls.ui import compute, one_image, pictures, tasks, widgets
 from imgcls.ui.gallery import Tile, gallery
 
 MOST = 200  # pictures at a time
@@ -143,6 +143,75 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
             )
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
         st.caption(widgets.escape(" · ".join(told)))
+
+
+def closer(run: Run, file: File, answer: Answer, model: Card) -> None:
+    """What else can be asked about one picture: where the model looks, what others say, a wrong."""
+    if "error" in answer:
+        return
+    best = answer["top"][0]["class"]
+    with widgets.opened("Where it looks", ":material/center_focus_strong:") as open:
+        if open:
+            target = st.selectbox(
+                "What speaks for", [one["class"] for one in answer["top"]],
+                key=f"predict_target {run.id}", format_func=printable,
+            )  # fmt: skip
+            place = model.classes.index(target or best)
+            key = f"predict_where {run.id} {place} {hash(answer['seen'].tobytes())}"
+            one_image.where(run, answer["seen"], place, key)
+    with widgets.opened("What other models say", ":material/compare_arrows:") as open:
+        if open:
+            _others(run, file)
+    with widgets.opened("Wrong? Tell it", ":material/feedback:") as open:
+        if open:
+            _tell(file, model, best)
+
+
+def _others(run: Run, file: File) -> None:
+    others = [one for one in runs.all_runs() if one.id != run.id and one.model_path.exists()]
+    if run.id != runs.SHIPPED:
+        others.append(runs.shipped())
+    names = {one.id: widgets.run_label(one) for one in others}
+    chosen = st.multiselect(
+        "Models", list(names), format_func=names.__getitem__, key=f"predict_others {run.id}",
+        max_selections=5, placeholder="Choose up to five",
+    )  # fmt: skip
+    if not chosen:
+        return
+    rows: dict[str, list[str]] = {"model": [], "most likely": [], "then": [], "known": []}
+    for name in chosen:
+        (found,) = _ask(name, [file])
+        if "error" in found:
+            st.error(widgets.escape(found["error"]), icon=":material/broken_image:")
+            return
+        told = [f"{printable(one['class'])} {one['probability']:.1%}" for one in found["top"]]
+        rows["model"].append(names[name])
+        rows["most likely"].append(told[0])
+        rows["then"].append(", ".join(told[1:3]))
+        rows["known"].append(_KNOWN[found["known"]])
+    widgets.small_table(rows)
+
+
+def _tell(file: File, model: Card, called: str) -> None:
+    """Keep the picture under its right label, which may be a new class."""
+    label = st.selectbox(
+        "It is", [name for name in model.classes if name != called], index=None,
+        format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
+        key="predict_label",
+    )  # fmt: skip
+    if st.button("Keep it", icon=":material/save:", key="predict_keep", disabled=not label):
+        try:
+            compute.call(feedback.keep, *file, label)
+        except ImgclsError as error:
+            st.error(widgets.escape(error), icon=":material/error:")
+            return
+        st.success(f"Kept as {widgets.escape(label)}.", icon=":material/check:")
+    if kept := feedback.counts():
+        told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in kept.items())
+        st.caption(
+            f"Kept so far: {told}. To train on them: `python -m imgcls data import FOLDER --name "
+            "mine`, with the folder `feedback` of this app's workspace."
+        )
 
 
 def several(found: list[Answer]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls import runs
+from imgcls import feedback, runs
 from imgcls.ui import predicting, tasks
 from tests.making import png, untrained_run
 from tests.pages.opened import bars, open_page, said, tree
@@ -148,3 +148,34 @@ def test_a_damaged_model_is_one_sentence(run):
     assert not app.exception
     assert len(app.error) == 1
     assert "damaged" in said(app)
+
+
+def test_a_wrong_answer_is_told_and_kept(run, home):
+    app = judged(("mine.png", png()))
+    app.session_state["Wrong? Tell it"] = True
+    app.run()
+    label = app.selectbox("predict_label").options[0]
+    app.selectbox("predict_label").set_value(label).run()
+    app.button("predict_keep").click().run()
+
+    assert not app.exception
+    assert f"Kept as {label}." in said(app)
+    assert feedback.counts() == {label: 1}
+    assert label != app.metric[0].value
+
+
+def test_it_shows_where_the_model_looks_and_what_others_say(run):
+    other = untrained_run(model="cnn")
+    app = judged(("mine.png", png()))
+    for name in ("Where it looks", "What other models say"):
+        app.session_state[name] = True
+    app.run()
+    assert not app.exception
+    assert "believe what they agree on" in said(app)
+
+    app.multiselect(f"predict_others {run.id}").set_value([other.id, "shipped"]).run()
+
+    assert not app.exception
+    table = app.table[0].value
+    assert len(table) == 2
+    assert "comes with imgcls" in table.iloc[1, 0]
