@@ -48,8 +48,8 @@ def test_a_deployed_model_answers_as_the_network_behind_the_preprocessing(run):
     assert torch.allclose(shares, torch.softmax(expected / temperature, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", formats.FORMATS)
-def test_every_format_is_written_with_a_certificate(run, folder, name):
+@pytest.mark.parametrize("name", ["onnx", "pth"])  # all of them: tests/test_certificates.py
+def test_a_format_is_written_with_a_certificate(run, folder, name):
     path = folder / f"model{formats.FORMATS[name].suffix}"
 
     certificate = certified.export(run, name, path, NOW)
@@ -59,9 +59,8 @@ def test_every_format_is_written_with_a_certificate(run, folder, name):
     assert beside == certificate
     assert certificate["calibrated"]
     assert certificate["images"] == 90  # all that there are
-    if formats.FORMATS[name].floats:
-        assert certificate["logit_difference"] <= certificate["logit_tolerance"]
-        assert certificate["top1_agreement"] == 1
+    assert certificate["logit_difference"] <= certificate["logit_tolerance"]
+    assert certificate["top1_agreement"] == 1
     assert sorted(p.name for p in folder.iterdir()) == [
         path.name, f"{path.name}.certificate.json",
     ]  # fmt: skip
