@@ -178,7 +178,7 @@ def nearest(
     Nearest first. What has no direction, all zeros, is like nothing: 0.
     """
     many, one = np.asarray(features, np.float32), np.asarray(to, np.float32)
-    lengths = np.linalg.norm(many, axis=1) * np.linalg.norm(one)
+    lengths = np.sqrt(np.einsum("nw,nw->n", many, many)) * np.linalg.norm(one)  # no copy of all
     cosines = np.divide(many @ one, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     rows = np.argsort(-cosines, kind="stable")[:count]
     return rows.astype(np.int64), cosines[rows].astype(np.float64)
