@@ -114,7 +114,7 @@ def _resume(
     with open(part, encoding="utf-8", newline="") as text:
         for row in csv.DictReader(text):
             path = next(paths, None)
-            if path is None or row["file"] != _cell(_name(path)):
+            if path is None or row["file"] != _cell(name_of(path)):
                 raise DataError(
                     f"{part.name} is of other files than these (at {row['file'][:80]}): delete it "
                     "to begin anew."
@@ -171,7 +171,7 @@ def _alone(path: Path, size: int, fit: str) -> tuple[str, bytes | str]:
         try:
             return pool.submit(_decode, [path], size, fit).result()[0]
         except BrokenProcessPool:
-            name = printable(_name(path))
+            name = printable(name_of(path))
             return name, f"{name}: it ends the process that decodes it; save it again or remove it."
 
 
@@ -185,18 +185,21 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _decode(chunk: list[Path], size: int, fit: str) -> Block:
     block: Block = []
     for path in chunk:
-        name = printable(_name(path))
+        name = printable(name_of(path))
         try:
-            picture = open_picture(_read(path, name), _name(path))
+            picture = open_picture(read(path), name_of(path))
             block.append((name, to_pixels(picture.image, size, fit).tobytes()))
         except DataError as error:
             block.append((name, str(error)))
     return block
 
 
-def _read(path: Path, name: str) -> bytes:
+def read(path: Path) -> bytes:
+    """The file's bytes, no more than a picture may have and one; DataError where there are none."""
+    name = printable(name_of(path))
     if not path.is_file():  # never waits at a pipe, nor reads a device
-        raise DataError(f"{name}: no regular file; check the path.")
+        why = "no regular file" if path.exists() else "there is no such file"
+        raise DataError(f"{name}: {why}; check the path.")
     try:
         with open(path, "rb") as file:
             return file.read(LIMITS["bytes"] + 1)
@@ -204,5 +207,6 @@ def _read(path: Path, name: str) -> bytes:
         raise DataError(f"{name}: cannot be read ({error.strerror}); check its rights.") from None
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """A path as text, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from imgcls import models, runs
 from imgcls.card import Card, architecture
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
+from imgcls.evaluate import predictions
 from imgcls.runs import Run
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -22,6 +23,14 @@ def untrained_run(dataset: str = "tiny", now: datetime = NOW, **settings: object
     facts = catalog.load(dataset)
     run = runs.create(config, facts.fingerprint, now)
     save_model(run, seed=0)
+    return run
+
+
+def judged_run(**settings: object) -> Run:
+    """An untrained run on `tiny` whose answers to validation and test images are stored."""
+    run = untrained_run(**settings)
+    for split in ("validation", "test"):
+        predictions.compute(run.id, split)
     return run
 
 

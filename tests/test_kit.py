@@ -10,19 +10,15 @@ from datetime import datetime
 import pytest
 
 from imgcls.errors import ConfigError, DataError
-from imgcls.evaluate import predictions
 from imgcls.export import certified, kit
-from tests.making import png, untrained_run
+from tests.making import judged_run, png
 
 NOW = datetime(2026, 11, 26, 12)
 
 
 @pytest.fixture
 def run(tiny_dataset):
-    run = untrained_run(model="cnn")
-    for split in ("validation", "test"):
-        predictions.compute(run.id, split)
-    return run
+    return judged_run(model="cnn")
 
 
 @pytest.fixture

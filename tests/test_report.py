@@ -13,7 +13,7 @@ from imgcls import cli
 from imgcls.data import catalog
 from imgcls.errors import ImgclsError
 from imgcls.evaluate import adversarial, metrics, predictions, report, robustness
-from tests.making import NOW, save_model, untrained_run
+from tests.making import NOW, judged_run, save_model, untrained_run
 
 pytestmark = pytest.mark.usefixtures("tiny_dataset")
 TODAY = datetime(2026, 2, 3)
@@ -21,10 +21,7 @@ TODAY = datetime(2026, 2, 3)
 
 @pytest.fixture
 def run():
-    run = untrained_run()
-    for split in ("test", "validation"):
-        predictions.compute(run.id, split)
-    return run
+    return judged_run()
 
 
 def text(html):

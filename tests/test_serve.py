@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import httpx
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from imgcls import predict, runs
 from imgcls.errors import ConfigError, DataError
 from imgcls.serve import app as application
-from imgcls.serve import served
+from imgcls.serve import decoding, served
 from imgcls.serve.batching import Batcher, Busy
 from imgcls.serve.decoding import Decoders
+from tests import dying
 from tests.making import png
 
 EXAMPLES = sorted((runs.ASSETS / "examples").glob("*.jpg"))
@@ -163,16 +165,16 @@ def test_a_body_that_does_not_come_is_given_up(shipped, monkeypatch):
 def test_a_token_is_asked_for_where_there_is_one(shipped):
     async def talk(client):
         files = sent(("a.png", png()))
-        right, wrong = ({"authorization": f"Bearer {t}"} for t in ("secret", "sécret"))
+        right = {"authorization": "Bearer secret"}
         return [
             (await client.post("/predict", files=files)).status_code,
             (await client.get("/models")).status_code,
             (await client.post("/predict", files=files, headers=right)).status_code,
             (await client.get("/healthz")).status_code,
             (await client.get("/models", headers={"authorization": "Bearer other"})).status_code,
-        ], wrong
+        ]
 
-    assert asking(shipped, talk, token="secret")[0] == [401, 401, 200, 200, 401]
+    assert asking(shipped, talk, token="secret") == [401, 401, 200, 200, 401]
 
 
 def test_what_it_tells_of_itself(shipped):
@@ -250,23 +252,48 @@ def test_more_than_the_queue_holds_is_429(shipped):
 
     refused = asking(shipped, talk, queue=1, batch=1)
 
+    assert refused
     assert all(answer.status_code == 429 for answer in refused)
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
 
 
-def test_a_decoder_that_dies_costs_one_picture():
+def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(monkeypatch):
+    submit = ProcessPoolExecutor.submit
+    monkeypatch.setattr(
+        ProcessPoolExecutor, "submit",
+        lambda pool, work, *given: submit(pool, dying.decode if given else work, *given),
+    )  # fmt: skip
+
+    async def run():
+        decoders = Decoders(32, "squash", 2)
+        await decoders.warm()
+        names = ("a.png", "fatal.png", "b.png", "c.png")
+        found = await asyncio.gather(
+            *(decoders.decode(name, png()) for name in names), return_exceptions=True
+        )
+        again = await decoders.decode("d.png", png())
+        decoders.close()
+        return [*found, again]
+
+    a, refused, *others = asyncio.run(run())
+
+    assert isinstance(refused, DataError)
+    assert "fatal.png: decoding it ended its process" in str(refused)
+    assert all(seen.pixels.shape == (32, 32, 3) for seen in (a, *others))
+
+
+def test_a_picture_that_takes_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr(decoding, "SECONDS", 0.0)
+
     async def run():
         decoders = Decoders(32, "squash", 1)
-        await decoders.warm()
-        for process in decoders.pool._processes.values():
-            process.kill()
-        with pytest.raises(DataError, match=r"a\.png: decoding it ended its process"):
+        try:
             await decoders.decode("a.png", png())
-        seen = await decoders.decode("a.png", png())
-        decoders.close()
-        return seen
+        finally:
+            decoders.close()
 
-    assert asyncio.run(run()).pixels.shape == (32, 32, 3)
+    with pytest.raises(DataError, match=r"a\.png: decoding it .* took more than"):
+        asyncio.run(run())
 
 
 def test_an_unknown_backend_is_a_sentence(shipped):

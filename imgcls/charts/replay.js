@@ -233,14 +233,14 @@ function dots(data, state, choose, parts) {
   if (!state.tell) return box;
   canvas.classList.add("free");
   // A finger that draws would scroll the page instead, so drawing is asked for first.
-  const pen = made("button", "pen", "Draw");
-  pen.type = "button";
-  pen.setAttribute("aria-pressed", "false");
-  pen.onclick = () => {
+  const draw = made("button", "pen", "Draw");
+  draw.type = "button";
+  draw.setAttribute("aria-pressed", "false");
+  draw.onclick = () => {
     const on = canvas.classList.toggle("drawing");
-    pen.setAttribute("aria-pressed", String(on));
+    draw.setAttribute("aria-pressed", String(on));
   };
-  box.append(pen);
+  box.append(draw);
   canvas.onpointerdown = (event) => {
     if (event.button) return;
     canvas.setPointerCapture(event.pointerId);

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,34 +41,8 @@ def export(
         show.as_json({"file": str(path), "certificate": certificate, **kept})
         return
     print(f"{path}, {certificate['bytes'] / 2**20:.2f} MB, and beside it its certificate:\n")
-    show.table(["proved by", certificate["source"]], rows(certificate))
+    show.table(["proved by", certificate["source"]], certified.rows(certificate))
     if packed:
         print(f"\nThe deploy kit: {packed}")
     if "load" in certificate:
         print(f"\n{certificate['load']}")
-
-
-def rows(certificate: dict[str, Any]) -> list[list[str]]:
-    """What a certificate says, in words and figures."""
-    accuracy, taken = certificate["accuracy"], certificate["milliseconds"]
-    allowed = certificate["logit_tolerance"]
-    return [
-        [
-            "largest difference of a logit",
-            f"{certificate['logit_difference']:.2g}"
-            + (f", {allowed:.2g} allowed" if allowed is not None else ", whole numbers inside"),
-        ],
-        ["same likeliest class", show.percent(certificate["top1_agreement"])],
-        *(
-            [
-                f"accuracy, {who}",
-                f"{show.percent(one['value'])} ({show.percent(one['low'])} to "
-                f"{show.percent(one['high'])})",
-            ]
-            for who, one in accuracy.items()
-        ),
-        *(
-            [f"a picture, {who}", f"{one['one']:.2f} ms, in a batch of 64 {one['each_of_64']:.2f}"]
-            for who, one in taken.items()
-        ),
-    ]

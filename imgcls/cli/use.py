@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgcls import preprocess
 from imgcls.cli import show
 from imgcls.errors import ConfigError, DataError, RunError
 
@@ -289,6 +288,7 @@ def predict(
     json: show.Json = False,
 ) -> None:
     """Say what is on pictures. A folder stands for every file in it and below."""
+    from imgcls import batch
     from imgcls import predict as predictor
 
     found = show.find_run(run)
@@ -306,12 +306,12 @@ def predict(
             pictures: list[tuple[str, bytes]] = []
             block: list[dict[str, Any] | None] = []
             for file in files[start : start + BLOCK]:
-                read = _read(file)
-                if isinstance(read, str):
-                    block.append({"file": _name(file), "error": read})
-                else:
+                name = batch.name_of(file)
+                try:
+                    pictures.append((name, batch.read(file)))
                     block.append(None)
-                    pictures.append((_name(file), read))
+                except DataError as error:
+                    block.append({"file": name, "error": str(error)})
             judged = iter(predictor.predict(found.id, pictures, top=top))
             entries += [one if one is not None else next(judged) for one in block]
             progress(len(entries), len(files), "pictures judged")
@@ -402,22 +402,6 @@ def _files(path: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _read(file: Path) -> bytes | str:
-    """The file's bytes, no more than a picture may have, or in a sentence why there are none."""
-    if not file.is_file():  # never waits at a pipe, nor reads a device
-        why = "no regular file" if file.exists() else "there is no such file"
-        return f"{_name(file)}: {why}; check the path."
-    try:
-        with open(file, "rb") as handle:
-            return handle.read(preprocess.LIMITS["bytes"] + 1)
-    except OSError as error:
-        return f"{_name(file)}: cannot be read ({error.strerror}); check its rights."
-
-
-def _name(file: Path) -> str:
-    return os.fsencode(file).decode("utf-8", "replace")
 
 
 def _sentence(entry: dict[str, Any]) -> str:

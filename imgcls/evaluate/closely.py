@@ -52,15 +52,29 @@ def _one(run: Run, answers: Predictions, row: int, uris: Uris) -> str:
     return f'{head}<div class="sheet">{figures}</div>'
 
 
+def alike(
+    run: Run, answers: Predictions, row: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Rows of the training images nearest to one image, without itself, and their cosines.
+
+    None where no features are stored of one of the two splits; see `predictions.features`.
+    """
+    of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
+    if of_train is None or of_split is None:
+        return None
+    same = answers.split == "train"  # then the nearest of all is the image itself
+    rows, cosines = predictions.nearest(of_train, of_split[row], count + same)
+    others = rows != row if same else np.full(len(rows), True)
+    return rows[others][:count], cosines[others][:count]
+
+
 def _alike(run: Run, answers: Predictions, row: int) -> list[tuple[str, NDArray[np.uint8]]]:
     """The nearest training images with their labels; none where no features are stored."""
-    learned = predictions.load(run, "train")
-    of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
-    if learned is None or of_train is None or of_split is None or answers.split == "train":
+    found, learned = alike(run, answers, row, ALIKE), predictions.load(run, "train")
+    if found is None or learned is None:
         return []
-    rows, cosines = predictions.nearest(of_train, of_split[row], ALIKE)
-    images = predictions.pictures(run, "train", rows)
+    images = predictions.pictures(run, "train", found[0])
     return [
         (f"{printable(learned.classes[learned.labels[r]])}, {cosine:.2f}", image)
-        for r, cosine, image in zip(rows, cosines, images, strict=True)
+        for r, cosine, image in zip(*found, images, strict=True)
     ]

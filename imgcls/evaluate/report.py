@@ -118,6 +118,7 @@ def _head(run: Run, answers: Predictions, now: datetime) -> str:
 
 def _figures(answers: Predictions) -> str:
     overall, by_class = intervals.estimates(answers)
+    left_out = metrics.left_out(metrics.summary(answers))
     rows = [
         (name, _known(value, ".4f"), _span(low, high, ".4f"))
         for name, value, low, high in overall.itertuples(index=False)
@@ -138,7 +139,7 @@ def _figures(answers: Predictions) -> str:
         "<h2>How good, and how sure</h2>"
         + _table(("figure", "value", "95 % interval"), rows)
         + _table(("class", *(f"{c}, 95 %" for c in columns), "images"), classes)
-        + f"<p class='muted'>{metrics.left_out(metrics.summary(answers))}</p>"
+        + (f"<p class='muted'>{left_out}</p>" if left_out else "")
     )
 
 

@@ -34,6 +34,7 @@ CALIBRATION = 512  # images that int8's scales come from
 TOLERANCE = 1e-4  # of max(1, the largest logit), for the largest difference of a logit
 LOSS = 0.005  # of accuracy, that int8 may cost
 PATIENCE_SECONDS = 900.0  # for a fresh process
+WHO = {"pytorch": "PyTorch", "file": "this file"}
 RUNTIMES = Path(__file__).parent / "runtimes"
 
 Certificate = dict[str, Any]
@@ -94,9 +95,8 @@ def export(
         def put(path: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
-        files.write_atomically(
-            certificate_path(output), put
-        )  # first: a file without a proof is what nobody wants
+        # First: what is left by a crash in between is a proof without its file.
+        files.write_atomically(certificate_path(output), put)
         files.fsync(draft)
         os.replace(draft, output)
     return certificate
@@ -105,6 +105,39 @@ def export(
 def certificate_path(output: Path) -> Path:
     """Where the certificate of an exported file stands."""
     return output.with_name(f"{output.name}.certificate.json")
+
+
+def certificate_of(output: Path) -> Certificate:
+    """The certificate of an exported file; raises DataError where it is missing or another's."""
+    try:
+        found: Certificate = json.loads(certificate_path(output).read_text("utf-8"))
+        own = found["sha256"] == files.sha256(output)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{output.name} has no certificate beside it: export it again.") from None
+    if not own:
+        raise DataError(f"The certificate beside {output.name} is another file's: export it again.")
+    return found
+
+
+def rows(certificate: Certificate) -> list[tuple[str, str]]:
+    """What a certificate says, in words and figures."""
+    accuracy, taken = certificate["accuracy"], certificate["milliseconds"]
+    allowed = certificate["logit_tolerance"]
+    apart = f"{certificate['logit_difference']:.2g}"
+    told = [
+        (
+            "largest difference of a logit",
+            f"{apart}, {allowed:.2g} allowed" if allowed else f"{apart}, whole numbers inside",
+        ),
+        ("same likeliest class", f"{certificate['top1_agreement']:.2%}"),
+    ]
+    for who, one in accuracy.items():
+        share = f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
+        told.append((f"accuracy, {WHO[who]}", share))
+    for who, one in taken.items():
+        milliseconds = f"{one['one']:.2f} ms, in a batch of 64 {one['each_of_64']:.2f}"
+        told.append((f"one picture, {WHO[who]}", milliseconds))
+    return told
 
 
 def compared(

@@ -26,14 +26,14 @@ FORMATS = {
         floats=False,
     ),
     "torchscript": Format(
-        ".torchscript.pt", "torchscript", "torch>=2.11",
+        ".torchscript.pt", "torch", "torch>=2.11",
         "For C++ with LibTorch, compiled from its source; a legacy format of PyTorch's.",
     ),
     "torchscript-trace": Format(
-        ".traced.pt", "torchscript", "torch>=2.11",
+        ".traced.pt", "torch", "torch>=2.11",
         "The same, recorded from an example, for networks that do not compile.",
     ),
-    "pt2": Format(".pt2", "pt2", "torch>=2.11", "PyTorch's own graph (torch.export); any batch."),
+    "pt2": Format(".pt2", "torch", "torch>=2.11", "PyTorch's own graph (torch.export); any batch."),
     "safetensors": Format(
         ".safetensors", "safetensors", "imgcls", "For another imgcls: weights, card and trust."
     ),

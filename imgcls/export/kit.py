@@ -11,7 +11,7 @@ from PIL import Image
 
 import imgcls
 from imgcls import files, runs
-from imgcls.errors import ConfigError, DataError
+from imgcls.errors import ConfigError
 from imgcls.evaluate import predictions
 from imgcls.export import certified
 from imgcls.export.formats import FORMATS, known
@@ -19,7 +19,7 @@ from imgcls.preprocess import open_picture, printable, to_pixels
 from imgcls.runs import Run
 
 GOLDEN = 16  # images of the data set, besides a photograph that has to be made smaller
-FLOATS, WHOLE = 1e-4, 0.1  # of max(1, the largest logit): what other processors may change
+WHOLE = 0.1  # of max(1, the largest logit): what another processor may change in int8
 PIXELS = 2  # that other versions of Pillow may change a pixel by, of 255
 FILES = Path(__file__).parent / "kit_files"
 DOCKERFILE = """FROM python:3.12-slim
@@ -38,7 +38,7 @@ def pack(run: Run, model: Path, kit: Path) -> None:
     Raises ConfigError for a format that only imgcls reads, DataError where the certificate is
     missing or another file's.
     """
-    certificate = _certificate(model)
+    certificate = certified.certificate_of(model)
     format = known(certificate["format"])
     if format.package == "imgcls":
         others = [name for name, one in FORMATS.items() if one.package != "imgcls"]
@@ -98,16 +98,6 @@ It knows these classes and nothing else: of a picture of something else it names
 """
 
 
-def _certificate(model: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(certified.certificate_path(model).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"{model.name} has no certificate beside it: export it again.") from None
-    if not model.exists() or found.get("sha256") != files.sha256(model):
-        raise DataError(f"The certificate beside {model.name} is another file's: export it again.")
-    return found
-
-
 def _golden(run: Run, certificate: dict[str, Any], model: Path) -> dict[str, bytes]:
     """Pictures as PNG files, and what the exported file answers to them here."""
     import importlib
@@ -135,7 +125,7 @@ def _golden(run: Run, certificate: dict[str, Any], model: Path) -> dict[str, byt
     told = {
         "logits": logits,
         "pixels": pixels,
-        "tolerance": (FLOATS if format.floats else WHOLE) * largest,
+        "tolerance": (certified.TOLERANCE if format.floats else WHOLE) * largest,
         "pixel_tolerance": PIXELS,
     }
     return {f"golden/{n}": d for n, d in held.items()} | {

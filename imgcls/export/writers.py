@@ -17,7 +17,6 @@ from imgcls.data.catalog import Images
 from imgcls.deployed import Deployed
 
 EXAMPLES = 2  # pictures that an export looks at: a batch of one would be taken for a constant
-MOST = 1024  # pictures a batch that an exported file takes at least
 OPSET = 18
 QUANTIZED = ("Conv", "Gemm", "MatMul")  # what int8 speeds up; all else stays in floats
 
@@ -64,7 +63,7 @@ def torchscript_trace(model: Deployed, card: Card, facts: str, path: Path) -> No
 
 
 def pt2(model: Deployed, card: Card, facts: str, path: Path) -> None:
-    """The graph that torch.export finds, for any batch up to MOST and more."""
+    """The graph that torch.export finds, for any batch."""
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         program = torch.export.export(

@@ -44,7 +44,6 @@ class Batcher:
             asyncio.Queue(bound)
         )
         self.thread = ThreadPoolExecutor(1, "model")
-        self.batches: list[int] = []
 
     async def ask(self, picture: NDArray[np.uint8]) -> Timed:
         """Answer one (S, S, 3) picture; raises Busy where the queue is full."""

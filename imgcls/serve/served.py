@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls import card, config, files, trust
+from imgcls import card, config, files, predict, trust
 from imgcls.card import Card
 from imgcls.data.catalog import Images
 from imgcls.errors import ConfigError, ModelError
+from imgcls.export import certified
 from imgcls.runs import Run
 from imgcls.trust import Trust
 
 BACKENDS = ("onnxruntime", "torch")
 PROBES = 64  # pictures by which the file is held against PyTorch before it serves
-TOLERANCE = 1e-4  # of max(1, the largest logit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,7 @@ class Served:
         self, logits: NDArray[np.float32], picture: NDArray[np.uint8], top: int, coverage: float
     ) -> dict[str, Any]:
         """What is answered of one picture, as `predict.predict` does."""
-        from imgcls.predict import told
-
-        return told(self.card, self.trust, logits, picture, top, coverage)
+        return predict.told(self.card, self.trust, logits, picture, top, coverage)
 
 
 def load(run: Run, backend: str = "onnxruntime", threads: int = 0) -> Served:
@@ -100,7 +98,8 @@ def _onnx(run: Run, about: Card, known: Trust | None) -> Path:
     def write(draft: Path) -> None:
         writers.onnx(model, about, told, draft)
         theirs = _onnxruntime(draft, 0)(pictures)
-        apart, allowed = np.abs(theirs - ours).max(), TOLERANCE * max(1.0, np.abs(ours).max())
+        apart = np.abs(theirs - ours).max()
+        allowed = certified.TOLERANCE * max(1.0, np.abs(ours).max())
         if not apart <= allowed:
             raise ModelError(
                 f"The ONNX file of {run.id} differs from PyTorch by {apart:.2g}, more than "

@@ -1,14 +1,12 @@
 """The Export page's parts: a file with its certificate, its deploy kit, and a server to paste."""
 
-import json
 from concurrent.futures import wait
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
-from imgcls import card, config
+from imgcls import card, config, trust
 from imgcls.errors import ImgclsError
 from imgcls.export import certified, kit
 from imgcls.export.formats import FORMATS
@@ -34,13 +32,12 @@ def files(run: Run) -> None:
         format_func=lambda one: f"{one} · {FORMATS[one].about}",
     )  # fmt: skip
     name = name or next(iter(FORMATS))
-    if name == "pth":
-        st.caption("The weights alone: pictures have to be made into the network's input by hand.")
-    else:
+    if FORMATS[name].package != "imgcls":
         size = card.read(run.model_path).size
+        shares = "calibrated `probabilities`" if trust.of_run(run) else "`probabilities` as trained"
         st.caption(
-            f"Preprocessing and temperature are inside: uint8 pictures (N, {size}, {size}, 3) in, "
-            "`logits` and calibrated `probabilities` out."
+            f"Preprocessing is inside: uint8 pictures (N, {size}, {size}, 3) in, `logits` and "
+            f"{shares} out."
         )
     path = _path(run, name)
     key = f"export_job {run.id} {name}"
@@ -79,11 +76,14 @@ def _done(key: str) -> bool:
 
 def _offer(run: Run, name: str, path: Path) -> None:
     """The file on disk with its certificate, where it is there and of the model as it is now."""
-    try:
-        certificate = json.loads(certified.certificate_path(path).read_text("utf-8"))
-        current = path.stat().st_mtime_ns >= run.model_path.stat().st_mtime_ns
-    except (OSError, ValueError):
+    if not path.exists():
         return
+    try:
+        certificate = certified.certificate_of(path)
+    except ImgclsError as error:
+        st.caption(widgets.escape(error))
+        return
+    current = path.stat().st_mtime_ns >= run.model_path.stat().st_mtime_ns
     if not current:
         st.caption("An older export of this run is void: its model has changed. Export it again.")
         return
@@ -105,34 +105,14 @@ def _offer(run: Run, name: str, path: Path) -> None:
         st.code(certificate["load"], language="python")
 
 
-def _certificate(certificate: dict[str, Any]) -> None:
-    accuracy, taken = certificate["accuracy"], certificate["milliseconds"]
-    allowed = certificate["logit_tolerance"]
-    difference = f"{certificate['logit_difference']:.2g}"
-    rows = {
-        "largest difference of a logit": difference
-        + (f", {allowed:.2g} allowed" if allowed else ", whole numbers inside"),
-        "same likeliest class": f"{certificate['top1_agreement']:.2%}",
-        "accuracy, PyTorch": _share(accuracy["pytorch"]),
-        "accuracy, this file": _share(accuracy["file"]),
-        "one picture, PyTorch": f"{taken['pytorch']['one']:.2f} ms",
-        "one picture, this file": f"{taken['file']['one']:.2f} ms, in a batch of 64 "
-        f"{taken['file']['each_of_64']:.2f}",
-    }
-    widgets.small_table(
-        {
-            "proved by": list(rows),
-            certificate["source"].split(", fingerprint")[0]: list(rows.values()),
-        }
-    )
+def _certificate(certificate: certified.Certificate) -> None:
+    names, figures = zip(*certified.rows(certificate), strict=True)
+    by = certificate["source"].split(", fingerprint")[0]
+    widgets.small_table({"proved by": names, by: figures})
     st.caption(
-        f"{certificate['images']:,} images, by a fresh process that loads nothing but the file and "
-        f"its runtime, {certificate['made'].replace('T', ' ')}."
+        "By a fresh process that loads nothing but the file and its runtime, "
+        f"{certificate['made'].replace('T', ' ')}."
     )
-
-
-def _share(one: dict[str, float]) -> str:
-    return f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
 
 
 def _kit(run: Run, path: Path) -> None:

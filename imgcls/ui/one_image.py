@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from imgcls import charts
 from imgcls.data.catalog import Images
 from imgcls.errors import ImgclsError
-from imgcls.evaluate import predictions, saliency
+from imgcls.evaluate import closely, predictions, saliency
 from imgcls.evaluate.predictions import Predictions
 from imgcls.preprocess import printable
 from imgcls.runs import Run
@@ -134,18 +134,14 @@ def _alike(run: Run, answers: Predictions, row: int) -> None:
             stored.made(run, "train")
             st.rerun(scope="fragment")
         return
-    of_train, of_split = (predictions.features(run, s) for s in ("train", answers.split))
-    if of_train is None or of_split is None:
+    found = closely.alike(run, answers, row, ALIKE)
+    if found is None:
         st.info(
             "There are no features to compare by: this network's last layer sees more than "
             f"{predictions.MOST_FEATURES:,} numbers of a picture, or there is no such layer."
         )
         return
-    same = answers.split == "train"  # then the nearest of all is the image itself
-    rows, cosines = predictions.nearest(of_train, of_split[row], ALIKE + same)
-    if same:
-        others = rows != row
-        rows, cosines = rows[others][:ALIKE], cosines[others][:ALIKE]
+    rows, cosines = found
     _alike_images(run, learned, rows, cosines, int(answers.predicted[row]))
 
 

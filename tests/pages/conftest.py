@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,12 @@ def warm_server(monkeypatch: pytest.MonkeyPatch) -> None:
         as_before(self, *args, **kwargs)
 
     monkeypatch.setattr(PagesManager, "__init__", start)
+
+
+@pytest.fixture(autouse=True)
+def main_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An AppTest leaves its script as __main__, which every process spawned later would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session", autouse=True)

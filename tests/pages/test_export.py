@@ -5,17 +5,13 @@ import time
 
 import pytest
 
-from imgcls.evaluate import predictions
-from tests.making import untrained_run
+from tests.making import judged_run
 from tests.pages.opened import open_page, said
 
 
 @pytest.fixture
 def run(tiny_dataset):
-    run = untrained_run(model="cnn")
-    for split in ("validation", "test"):
-        predictions.compute(run.id, split)
-    return run
+    return judged_run(model="cnn")
 
 
 def exported(app, run_id, name="onnx"):

@@ -1,4 +1,4 @@
-"""A TorchScript file of imgcls, by torch. Needs torch and numpy alone, and no imgcls."""
+"""A .pt2 or TorchScript file of imgcls, by torch. Needs torch and numpy alone, and no imgcls."""
 
 import json
 import warnings
@@ -22,10 +22,13 @@ def load(path: str, threads: int = 0) -> tuple[Answer, dict[str, Any]]:
     if threads:
         torch.set_num_threads(threads)
     told = {"imgcls": ""}
-    with warnings.catch_warnings():  # a legacy format, which is why one would choose it
-        warnings.filterwarnings("ignore", r".*torch\.jit\.load.*", FutureWarning)
-        warnings.filterwarnings("ignore", r".*torch\.jit\.load.*", DeprecationWarning)
-        model = torch.jit.load(path, map_location="cpu", _extra_files=told).eval()
+    if path.endswith(".pt2"):
+        model = torch.export.load(path, extra_files=told).module()
+    else:
+        with warnings.catch_warnings():  # a legacy format, which is why one would choose it
+            for kind in (FutureWarning, DeprecationWarning):
+                warnings.filterwarnings("ignore", r".*torch\.jit\.load.*", kind)
+            model = torch.jit.load(path, map_location="cpu", _extra_files=told).eval()
 
     @torch.inference_mode()
     def answer(pictures: Pictures) -> list[Logits]:
