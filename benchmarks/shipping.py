@@ -24,6 +24,7 @@ from imgcls.evaluate import calibrate, metrics, predictions
 from imgcls.runs import ASSETS, SHIPPED, Run
 
 FREE = ("train_on", "seed", "eval_every", "precision", "threads")  # that change no recipe
+KNOWN = 1000  # images by which the model can be taught
 COPIED = ("config.json", "events.jsonl", "model.safetensors", "predictions/test.npz")
 
 
@@ -42,9 +43,19 @@ def main(names: list[str]) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run.path / name, folder / name)
     (folder / "trust.json").write_text(json.dumps(believed.to_dict()) + "\n", encoding="utf-8")
+    know(run, folder / "known.npz")
     text = model_card(run, held, [held, *seeds], believed)
     (folder / "CARD.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def know(run: Run, path: Path) -> None:
+    """Store what the model sees of some training images, so that it can be taught new classes."""
+    _, labels, indices = predictions.judged_images(run, "train")
+    rows = np.linspace(0, len(indices) - 1, KNOWN).round().astype(np.int64)
+    features = predictions.see(run.id, predictions.pictures(run, "train", rows))
+    assert features is not None
+    np.savez_compressed(path, features=features, labels=labels[indices[rows]])
 
 
 def check(run: Run, held: Run) -> None:

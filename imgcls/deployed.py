@@ -39,9 +39,13 @@ class Deployed(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As the class says."""
-        images = pictures.permute(0, 3, 1, 2).float().div(255)
-        logits = self.network((images - self.mean) / self.std).float()
+        logits = self.network(self.inputs(pictures)).float()
         return logits, torch.softmax(logits / self.temperature, dim=1)
+
+    def inputs(self, pictures: Tensor) -> Tensor:
+        """What the network gets: (N, 3, S, S) float32, normalised."""
+        images = pictures.permute(0, 3, 1, 2).float().div(255)
+        return (images - self.mean) / self.std
 
 
 def load(path: Path, trust: Trust | None) -> tuple[Deployed, Card]:

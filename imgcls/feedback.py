@@ -59,5 +59,10 @@ def counts() -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
+def pictures(label: str) -> list[Path]:
+    """The files kept under a class, in a lasting order."""
+    return sorted((root() / label).glob("*.png"))
+
+
 def _save(image: Image.Image, path: Path) -> None:
     image.save(path, "PNG")

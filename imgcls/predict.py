@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from imgcls import card, preprocess, runs, trust
 from imgcls.card import Card
+from imgcls.config import TrainConfig
 from imgcls.data import spreadsheet
 from imgcls.errors import DataError, ModelError
 from imgcls.trust import Trust
@@ -28,6 +29,7 @@ def predict(
     pictures: Sequence[tuple[str, bytes]],
     top: int = 5,
     coverage: float = 0.95,
+    tta: bool = False,
 ) -> list[dict[str, Any]]:
     """What a run's model says of each picture (file name, file content), in their order.
 
@@ -44,14 +46,23 @@ def predict(
         seen     uint8 (size, size, 3), the picture as the model gets it
         seconds  from the file's bytes to the answer
 
-    Each picture is judged by itself, so its answer does not depend on its neighbours.
+    Each picture is judged by itself, so its answer does not depend on its neighbours. With `tta` it
+    is the mean over `passes` views; its temperature stays that of plain answers.
     Raises RunError for an unknown run, ModelError where it has no usable model or answers NaN.
     """
     run = runs.get(run_id)
     card.read(run.model_path)  # says in a sentence what is missing, before stat() does
     known = trust.of_run(run)
     model, of_model = _model(run.model_path, run.model_path.stat().st_mtime_ns, known)
-    return [_judge(model, of_model, known, name, data, top, coverage) for name, data in pictures]
+    views = run.config if tta else None
+    return [
+        _judge(model, of_model, known, name, data, top, coverage, views) for name, data in pictures
+    ]
+
+
+def passes(settings: TrainConfig) -> int:
+    """Views that an answer with test-time augmentation is the mean of: see `evaluate.views`."""
+    return (2 if settings.flip else 1) * (3 if settings.crop_pad else 1)
 
 
 def to_csv(entries: Sequence[dict[str, Any]], most: int | None = None) -> str:
@@ -88,8 +99,11 @@ def _judge(
     data: bytes,
     top: int,
     coverage: float,
+    views_of: TrainConfig | None,
 ) -> dict[str, Any]:
     import torch
+
+    from imgcls.evaluate import views
 
     start = time.perf_counter()
     file = preprocess.printable(name)
@@ -99,7 +113,11 @@ def _judge(
         return {"file": file, "error": str(error)}
     seen = preprocess.to_pixels(picture.image, of_model.size, of_model.fit)
     with torch.inference_mode():
-        logits = model(torch.from_numpy(seen)[None])[0].numpy()
+        pictures = torch.from_numpy(seen)[None]
+        if views_of:
+            logits = views.answer(model.network, model.inputs(pictures), views_of).numpy()
+        else:
+            logits = model(pictures)[0].numpy()
     if not np.isfinite(logits).all():
         raise ModelError(
             f"The model of {of_model.run} answers NaN or infinity: its training diverged. "

@@ -109,6 +109,10 @@ class Run:
         return self.path / "trust.json"
 
     @property
+    def known_path(self) -> Path:
+        return self.path / "known.npz"
+
+    @property
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
 
@@ -363,8 +367,10 @@ def shipped() -> Run:
     """
     run = Run(config.home() / SHIPPED)
     source = ASSETS / SHIPPED
+    parts = {path.relative_to(source) for path in source.rglob("*")}
     try:
-        if (run.path / "config.json").read_bytes() == (source / "config.json").read_bytes():
+        same = (run.path / "config.json").read_bytes() == (source / "config.json").read_bytes()
+        if same and all((run.path / part).exists() for part in parts):
             return run
     except FileNotFoundError:
         pass  # not there yet

@@ -19,12 +19,13 @@ def ask() -> None:
     files = predicting.chosen_pictures(run)
     if not files:
         return
-    found = predicting.answers(run, files)
+    found = predicting.answers(run, files, predicting.asked_with_views(run))
+    predicting.taught_classes(run, found)
     if len(found) == 1:
         predicting.one(found[0], model.classes)
         predicting.closer(run, files[0], found[0], model)
     else:
-        predicting.several(found)
+        predicting.several(run, files, found, model)
 
 
 try:

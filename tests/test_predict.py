@@ -142,3 +142,23 @@ def test_a_name_that_a_spreadsheet_would_run_gets_an_apostrophe(name):
 
 def test_negative_numbers_stay_numbers_and_unknown_ones_are_empty():
     assert to_csv(["a", "b"], [[-1.5, float("nan")]]) == "a,b\r\n-1.5,\r\n"
+
+
+def test_views_are_those_of_the_recipe_and_their_mean_is_the_answer(tiny_dataset):
+    plain = untrained_run(model="cnn", flip=False, crop_pad=0)
+    mirrored = untrained_run(model="cnn", flip=True, crop_pad=0)
+    shifted = untrained_run(model="cnn", flip=True, crop_pad=4)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+    def shares(run, pixels, **options):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        (entry,) = predict.predict(run.id, [("a.png", buffer.getvalue())], **options)
+        return {one["class"]: one["probability"] for one in entry["top"]}
+
+    assert [predict.passes(run.config) for run in (plain, mirrored, shifted)] == [1, 2, 6]
+    assert shares(plain, picture, tta=True) == shares(plain, picture)
+    both = shares(mirrored, picture, tta=True)
+    assert both == pytest.approx(shares(mirrored, picture[:, ::-1], tta=True), abs=1e-6)
+    assert both != pytest.approx(shares(mirrored, picture), abs=1e-6)
+    assert shares(shifted, picture, tta=True) != pytest.approx(both, abs=1e-6)

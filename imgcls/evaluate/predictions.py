@@ -310,12 +310,9 @@ def _infer(
     from imgcls.data.tensors import normalize
     from imgcls.evaluate import views
 
-    asked, logits, seen = judge(run), [], []
-    last = [layer for layer in asked.model.modules() if isinstance(layer, torch.nn.Linear)][-1:]
-    features = None
-    if last and last[0].in_features <= MOST_FEATURES and not tta:
-        features = np.empty((len(indices), last[0].in_features), np.float16)
-        last[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    asked, logits = judge(run), []
+    seen, width = ([], 0) if tta else _listen(asked.model)
+    features = np.empty((len(indices), width), np.float16) if width else None
     with torch.inference_mode():
         for start in range(0, len(indices), asked.batch_size):
             rows = indices[start : start + asked.batch_size]
@@ -327,11 +324,41 @@ def _infer(
                 answer = asked.answer(block)
             logits.append(answer.cpu().numpy())
             if features is not None:
-                kept = seen.pop().float().nan_to_num().clamp(-HALF_RANGE, HALF_RANGE)
-                features[start : start + len(block)] = kept.half().cpu().numpy()
+                features[start : start + len(block)] = _half(seen.pop())
             if progress:
                 progress(start + len(block), len(indices), "images judged")
     return np.concatenate(logits), features
+
+
+def see(run_id: str, images: Images) -> NDArray[np.float16] | None:
+    """(N, width) of what a run's last layer sees of (N, size, size, 3) images, as `features`."""
+    import torch
+
+    asked = judge(runs.get(run_id))
+    seen, width = _listen(asked.model)
+    if not width:
+        return None
+    with torch.inference_mode():
+        asked.answer(torch.from_numpy(images).to(asked.device))
+    return np.concatenate([_half(block) for block in seen])
+
+
+def _listen(model: "nn.Module") -> tuple[list["Tensor"], int]:
+    """A list to which each pass appends what the last layer gets, and how wide; 0 for none."""
+    import torch
+
+    seen: list[Tensor] = []
+    last = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][-1:]
+    if not last or last[0].in_features > MOST_FEATURES:
+        return seen, 0
+    last[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    return seen, last[0].in_features
+
+
+def _half(seen: "Tensor") -> NDArray[np.float16]:
+    kept = seen.float().nan_to_num().clamp(-HALF_RANGE, HALF_RANGE)
+    half: NDArray[np.float16] = kept.half().cpu().numpy()
+    return half
 
 
 def facts(run: Run, split: str) -> dict[str, object]:

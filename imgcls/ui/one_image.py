@@ -21,6 +21,10 @@ TOP = 5  # classes shown
 ALIKE = 12  # training images shown
 SIDE = 160  # CSS pixels of a picture with a heat map over it
 PREPARED = "saliency is prepared"
+NO_FEATURES = (
+    "There are no features to compare by: this network's last layer sees more than "
+    f"{predictions.MOST_FEATURES:,} numbers of a picture, or there is no such layer."
+)
 PARTS = ("Answer", "Where it looks", "It looks like these")
 
 
@@ -136,18 +140,16 @@ def _alike(run: Run, answers: Predictions, row: int) -> None:
         return
     found = closely.alike(run, answers, row, ALIKE)
     if found is None:
-        st.info(
-            "There are no features to compare by: this network's last layer sees more than "
-            f"{predictions.MOST_FEATURES:,} numbers of a picture, or there is no such layer."
-        )
+        st.info(NO_FEATURES)
         return
     rows, cosines = found
-    _alike_images(run, learned, rows, cosines, int(answers.predicted[row]))
+    alike_images(run, learned, rows, cosines, int(answers.predicted[row]))
 
 
-def _alike_images(
+def alike_images(
     run: Run, learned: Predictions, rows: NDArray[np.int64], cosines: Any, said: int
 ) -> None:
+    """Training images as a sheet; how many are labelled as the class that the model said."""
     name = printable(learned.classes[said])
     agree = int((learned.labels[rows] == said).sum())
     st.caption(

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import feedback, predict, runs, trust
+from imgcls import feedback, predict, runs, taught, trust
 from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
+from imgcls.evaluate import predictions
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
-from imgcls.ui import compute, one_image, pictures, tasks, widgets
+from imgcls.ui import compute, one_image, pasting, pictures, stored, tasks, widgets
 from imgcls.ui.gallery import Tile, gallery
 
 MOST = 200  # pictures at a time
@@ -67,12 +68,13 @@ def chosen_pictures(run: Run) -> list[File]:
     if way == _EXAMPLE:
         return _example(run)
     files = st.file_uploader(
-        f"PNG, JPEG or WebP, up to {LIMITS['bytes'] >> 20} MB each",
+        f"PNG, JPEG or WebP, up to {LIMITS['bytes'] >> 20} MB each; Ctrl+V pastes one",
         type=["png", "jpg", "jpeg", "jfif", "webp"],
         accept_multiple_files=True,
         max_upload_size=LIMITS["bytes"] >> 20,
         key="predict_upload",
     )
+    pasting.into("predict_upload")
     if len(files) > MOST:
         st.warning(
             f"{len(files):,} pictures are more than {MOST} at a time: the first {MOST} are judged. "
@@ -82,9 +84,24 @@ def chosen_pictures(run: Run) -> list[File]:
     return [(file.name, file.getvalue()) for file in files[:MOST]]
 
 
-def answers(run: Run, files: list[File]) -> list[Answer]:
+def asked_with_views(run: Run) -> bool:
+    """Whether each answer shall be the mean over several views, and what that costs."""
+    passes = predict.passes(run.config)
+    if passes == 1:  # the model was trained on pictures as they are
+        return False
+    return st.toggle(
+        f"Mean of {passes} views",
+        key=f"predict_views {run.id}",
+        help=(
+            f"Test-time augmentation: the picture mirrored and moved by a pixel. It takes {passes} "
+            "passes of the model instead of one; the time is said with the answer."
+        ),
+    )
+
+
+def answers(run: Run, files: list[File], tta: bool) -> list[Answer]:
     """The model's answer for each picture, kept in this session alone while they stay the same."""
-    key = (run.id, run.model_path.stat().st_mtime_ns, tuple((n, hash(d)) for n, d in files))
+    key = (run.id, run.model_path.stat().st_mtime_ns, tta, tuple((n, hash(d)) for n, d in files))
     kept = st.session_state.get("predict_answers")
     if kept is not None and kept[0] == key:
         return list(kept[1])
@@ -93,7 +110,7 @@ def answers(run: Run, files: list[File]) -> list[Answer]:
     with st.spinner(text):
         bar = st.progress(0.0) if len(files) > CHUNK else None
         for start in range(0, len(files), CHUNK):
-            found += _ask(run.id, files[start : start + CHUNK])
+            found += _ask(run.id, files[start : start + CHUNK], tta)
             if bar:
                 bar.progress(len(found) / len(files), f"{len(found)} of {len(files)} pictures")
         if bar:
@@ -141,6 +158,8 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
                 f"Label set: **{held or 'none of its classes'}**",
                 help="The classes that hold the true one in 95 % of such pictures.",
             )
+        if "taught" in answer:
+            st.markdown(_taught(answer["taught"]))
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
         st.caption(widgets.escape(" · ".join(told)))
 
@@ -159,12 +178,36 @@ def closer(run: Run, file: File, answer: Answer, model: Card) -> None:
             place = model.classes.index(target or best)
             key = f"predict_where {run.id} {place} {hash(answer['seen'].tobytes())}"
             one_image.where(run, answer["seen"], place, key)
+    with widgets.opened("It looks like these", ":material/grid_view:") as open:
+        if open:
+            try:
+                _alike(run, answer, model)
+            except ImgclsError as error:
+                st.error(widgets.escape(error), icon=":material/error:")
     with widgets.opened("What other models say", ":material/compare_arrows:") as open:
         if open:
             _others(run, file)
     with widgets.opened("Wrong? Tell it", ":material/feedback:") as open:
         if open:
-            _tell(file, model, best)
+            _tell([file], model, best)
+
+
+def _alike(run: Run, answer: Answer, model: Card) -> None:
+    """The training images that the model finds most like the picture."""
+    if predictions.load(run, "train") is None:
+        catalog.load(run.config.dataset)  # says what is missing
+        st.caption("The model has to look at the images that it learned from once; it is stored.")
+        if not st.button("Look at the training images", icon=":material/play_arrow:"):
+            return
+        stored.made(run, "train")
+    learned, features = predictions.load(run, "train"), predictions.features(run, "train")
+    if learned is None or features is None:
+        st.info(one_image.NO_FEATURES)
+        return
+    seen = compute.call(predictions.see, run.id, answer["seen"][None])
+    rows, cosines = predictions.nearest(features, seen[0], one_image.ALIKE)
+    said = model.classes.index(answer["top"][0]["class"])
+    one_image.alike_images(run, learned, rows, cosines, said)
 
 
 def _others(run: Run, file: File) -> None:
@@ -192,30 +235,79 @@ def _others(run: Run, file: File) -> None:
     widgets.small_table(rows)
 
 
-def _tell(file: File, model: Card, called: str) -> None:
-    """Keep the picture under its right label, which may be a new class."""
+def _tell(files: list[File], model: Card, called: str = "") -> None:
+    """Keep pictures under their right label, which may be a new class."""
     label = st.selectbox(
-        "It is", [name for name in model.classes if name != called], index=None,
+        "It is" if len(files) == 1 else f"All {len(files)} are",
+        [name for name in model.classes if name != called], index=None,
         format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
         key="predict_label",
     )  # fmt: skip
-    if st.button("Keep it", icon=":material/save:", key="predict_keep", disabled=not label):
-        try:
-            compute.call(feedback.keep, *file, label)
-        except ImgclsError as error:
-            st.error(widgets.escape(error), icon=":material/error:")
-            return
-        st.success(f"Kept as {widgets.escape(label)}.", icon=":material/check:")
-    if kept := feedback.counts():
-        told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in kept.items())
+    if st.button("Keep", icon=":material/save:", key="predict_keep", disabled=not label):
+        kept, refused = 0, ""
+        for file in files:
+            try:
+                compute.call(feedback.keep, *file, label)
+                kept += 1
+            except ImgclsError as error:
+                refused = widgets.escape(error)
+        if kept:
+            known = label in model.classes
+            st.success(
+                f"Kept{f' {kept}' if len(files) > 1 else ''} as {widgets.escape(label)}."
+                + ("" if known else " From now on pictures are held against it too."),
+                icon=":material/check:",
+            )
+        if refused:
+            st.error(refused, icon=":material/error:")
+    if counts := feedback.counts():
+        told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in counts.items())
         st.caption(
-            f"Kept so far: {told}. To train on them: `python -m imgcls data import FOLDER --name "
-            "mine`, with the folder `feedback` of this app's workspace."
+            f"Kept so far: {told}. A new class is recognised from about five pictures on, by what "
+            "the model sees of them; trained it is not. To train on all that was kept: "
+            "`python -m imgcls data import FOLDER --name mine`, with the folder `feedback` of this "
+            "app's workspace."
         )
 
 
-def several(found: list[Answer]) -> None:
-    """Several answers: a table, and the same as CSV."""
+def taught_classes(run: Run, found: list[Answer]) -> None:
+    """Add to each answer, as `taught`, what is said of it by new classes' kept pictures, if any."""
+    usable = [answer for answer in found if "seen" in answer]
+    if not usable or not taught.new_classes(run):
+        return
+    try:
+        _ask_taught(run, usable)
+    except ImgclsError as error:
+        st.error(widgets.escape(error), icon=":material/error:")
+
+
+def _ask_taught(run: Run, usable: list[Answer]) -> None:
+    if taught.known_images(run) is None:
+        st.caption(
+            "Pictures of new classes were kept. To hold others against them, the model has to look "
+            "at its validation images once; it is stored."
+        )
+        if not st.button("Look at the validation images", icon=":material/play_arrow:"):
+            return
+        stored.made(run, "validation")
+        if taught.known_images(run) is None:
+            st.info(one_image.NO_FEATURES)
+            return
+    said = compute.call(taught.ask, run.id, np.stack([answer["seen"] for answer in usable]))
+    for answer, one in zip(usable, said, strict=True):
+        answer["taught"] = one
+
+
+def _taught(said: taught.Said) -> str:
+    name = widgets.escape(printable(said.name))
+    share = f"{said.share:.1%} of the images that it knows are as much like it"
+    if said.is_new:
+        return f"By what it was taught: **{name}**; {share}."
+    return f"Of what it was taught most like {name}, but {share}."
+
+
+def several(run: Run, files: list[File], found: list[Answer], model: Card) -> None:
+    """Several answers: thumbnails, of which one opens, and a table, also as CSV."""
     refused = [answer["error"] for answer in found if "error" in answer]
     bad = len(refused)
     seconds = sum(answer.get("seconds", 0.0) for answer in found)
@@ -232,9 +324,14 @@ def several(found: list[Answer]) -> None:
         on_click="ignore",
         width="stretch",
     )
+    usable = [i for i, answer in enumerate(found) if "seen" in answer]
+    if usable:
+        _thumbnails(run, [files[i] for i in usable], [found[i] for i in usable], model)
     table = pd.DataFrame([_row(answer) for answer in found])
     if not bad:
         table = table.drop(columns="error")
+    if not any(table["taught"]):
+        table = table.drop(columns="taught")
     share = st.column_config.ProgressColumn(
         "probability", format="percent", min_value=0.0, max_value=1.0
     )
@@ -256,6 +353,34 @@ def several(found: list[Answer]) -> None:
         if bad > LISTED:
             told.append(f"- and {bad - LISTED:,} more: the column error of the table names them.")
         st.markdown("Refused:\n\n" + "\n".join(told))
+    with widgets.opened("Teach it", ":material/school:") as open:
+        if open and usable:
+            _tell([files[i] for i in usable], model)
+
+
+@st.fragment
+def _thumbnails(run: Run, files: list[File], found: list[Answer], model: Card) -> None:
+    """Every picture as the model sees it, and what it is called; the one clicked stands below."""
+    tiles = [
+        Tile(
+            f"{answer['file']}: {printable(best['class'])} {best['probability']:.1%}",
+            (printable(best["class"]), f"{best['probability']:.1%}"),
+        )
+        for answer in found
+        for best in answer["top"][:1]
+    ]
+    key = f"predict_thumbnails {run.id} {hash(tuple(hash(data) for _, data in files))}"
+    chosen = st.session_state.get(f"{key} chosen")
+    sheet = np.stack([answer["seen"] for answer in found])
+    picked = gallery(sheet, tiles, key=key, selected=chosen)
+    if picked is not None and picked != chosen:
+        st.session_state[f"{key} chosen"] = picked
+        st.rerun(scope="fragment")
+    if chosen is None:
+        st.caption("Click a picture to see it large, and what else can be asked about it.")
+    else:
+        one(found[chosen], model.classes)
+        closer(run, files[chosen], found[chosen], model)
 
 
 def _row(answer: Answer) -> dict[str, Any]:
@@ -267,20 +392,21 @@ def _row(answer: Answer) -> dict[str, Any]:
         "class": top[0]["class"],
         "probability": top[0]["probability"],
         "known": _KNOWN[answer.get("known")],
+        "taught": answer["taught"].name if "taught" in answer and answer["taught"].is_new else "",
         "then": ", ".join(others),
         "error": answer.get("error", "").removeprefix(f"{answer['file']}: "),
     }
 
 
-def _ask(run: str, files: list[File]) -> list[Answer]:
+def _ask(run: str, files: list[File], tta: bool = False) -> list[Answer]:
     try:
-        answered: list[Answer] = compute.call(tasks.predict, run, files, TOP)
+        answered: list[Answer] = compute.call(tasks.predict, run, files, TOP, tta)
     except (RunError, ModelError):
         raise
     except ImgclsError as error:  # one picture ended the child: the others still get an answer
         if len(files) == 1:
             return [{"file": printable(files[0][0]), "error": f"{printable(files[0][0])}: {error}"}]
-        return [answer for file in files for answer in _ask(run, [file])]
+        return [answer for file in files for answer in _ask(run, [file], tta)]
     return answered
 
 

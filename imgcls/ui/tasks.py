@@ -65,11 +65,13 @@ def export(run: Run, name: str, output: Path, now: datetime, *, progress: Progre
     return certified.export(run, name, output, now, lambda text: progress(next(steps), 1.0, text))
 
 
-def predict(run: str, files: list[tuple[str, bytes]], top: int) -> list[dict[str, Any]]:
+def predict(
+    run: str, files: list[tuple[str, bytes]], top: int, tta: bool = False
+) -> list[dict[str, Any]]:
     """`predict.predict`, and with each picture `shown`: PNG bytes of decoded pixels alone."""
     from imgcls import predict
 
-    answers = predict.predict(run, files, top=top)
+    answers = predict.predict(run, files, top=top, tta=tta)
     for answer, (name, data) in zip(answers, files, strict=True):
         if "error" not in answer:
             image = preprocess.open_picture(data, name).image

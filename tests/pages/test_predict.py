@@ -21,6 +21,9 @@ def run(tiny_dataset):
 
 def judged(*files):
     app = open_page("predict")
+    way = next(one for one in app.segmented_control if one.key.startswith("predict_way"))
+    if way.value != "Upload":
+        way.set_value("Upload").run()
     uploader = app.file_uploader("predict_upload")
     uploader.set_value([(name, data, "image/png") for name, data in files])
     return app.run()
@@ -179,3 +182,79 @@ def test_it_shows_where_the_model_looks_and_what_others_say(run):
     table = app.table[0].value
     assert len(table) == 2
     assert "comes with imgcls" in table.iloc[1, 0]
+
+
+def test_several_pictures_are_taught_as_a_new_class_and_recognised_at_once(home):
+    files = [(f"{i}.png", png(i)) for i in range(5)]
+    app = judged(*files)
+    app.session_state["Teach it"] = True
+    app.run()
+    assert app.selectbox("predict_label").label == "All 5 are"
+    for name, data in files:
+        feedback.keep(name, data, "noise")  # a name that AppTest cannot type
+    app.run()
+
+    assert not app.exception
+    assert "noise 5" in said(app)
+    assert app.dataframe[0].value["taught"].tolist() == ["noise"] * 5
+
+
+def test_a_picture_is_held_against_new_classes_once_known_images_are_looked_at(tiny_dataset):
+    untrained_run(model="cnn")
+    feedback.keep("other.png", png(5), "zebra")
+    app = judged(("mine.png", png()))
+
+    assert "Pictures of new classes were kept" in said(app)
+    (button,) = [one for one in app.button if one.label == "Look at the validation images"]
+    button.click().run()
+
+    assert not app.exception
+    assert not app.error
+    assert "zebra" in said(app)
+    assert "of the images that it knows are as much like it" in said(app)
+
+
+def test_a_network_without_features_to_compare_by_says_so(run):
+    feedback.keep("other.png", png(5), "zebra")
+    app = judged(("mine.png", png()))
+
+    (button,) = [one for one in app.button if one.label == "Look at the validation images"]
+    button.click().run()
+
+    assert not app.exception
+    assert "There are no features to compare by" in said(app)
+
+
+def test_it_shows_the_training_images_that_are_like_the_picture(tiny_dataset):
+    untrained_run(model="cnn")
+    app = judged(("mine.png", png()))
+    app.session_state["It looks like these"] = True
+    app.run()
+
+    (button,) = [one for one in app.button if one.label == "Look at the training images"]
+    button.click().run()
+
+    assert not app.exception
+    assert not app.error
+    assert "of 12 are labelled" in said(app)
+
+
+def test_without_the_training_images_it_says_what_is_missing(home):
+    app = judged(("mine.png", png()))
+    app.session_state["It looks like these"] = True
+    app.run()
+
+    assert not app.exception
+    assert "No data set named" in app.error[0].value
+
+
+def test_a_mean_of_views_is_a_switch_that_says_its_cost(home):
+    app = open_page("predict")
+    before = app.metric[0].delta
+
+    app.toggle("predict_views shipped").set_value(True).run()
+
+    assert not app.exception
+    assert app.toggle[0].label == "Mean of 6 views"
+    assert app.metric[0].value == "cat"
+    assert app.metric[0].delta != before
