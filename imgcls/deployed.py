@@ -39,7 +39,8 @@ class Deployed(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As the class says."""
-        images = pictures.permute(0, 3, 1, 2).float().div(255)
+        # Floats first: TensorRT does nothing else with uint8.
+        images = pictures.float().permute(0, 3, 1, 2).div(255)
         logits = self.network((images - self.mean) / self.std).float()
         return logits, torch.softmax(logits / self.temperature, dim=1)
 
