@@ -44,7 +44,8 @@ class Deployed(nn.Module):
 
     def inputs(self, pictures: Tensor) -> Tensor:
         """What the network gets: (N, 3, S, S) float32, normalised."""
-        images = pictures.permute(0, 3, 1, 2).float().div(255)
+        # Floats first: TensorRT does nothing else with uint8.
+        images = pictures.float().permute(0, 3, 1, 2).div(255)
         return (images - self.mean) / self.std
 
 

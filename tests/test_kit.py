@@ -32,12 +32,27 @@ def unpacked(run, tmp_path):
     return folder
 
 
-def python(folder, *arguments):
+def python(folder, *arguments, executable=sys.executable):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        [executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
+
+
+@pytest.fixture
+def clean(unpacked, tmp_path):
+    """The Python of a new environment that has what the kit asks for, and nothing else."""
+    assert python(tmp_path, "-m", "venv", "clean").returncode == 0
+    executable = tmp_path / "clean" / "bin" / "python"
+    install = ("-m", "pip", "install", "-q", "-r", "requirements.txt")
+    installed = python(unpacked, *install, executable=executable)
+    if installed.returncode:
+        ask = ("-m", "pip", "download", "-q", "--retries", "0", "--no-deps", "pip")
+        if python(tmp_path, *ask, executable=executable).returncode:
+            pytest.skip("pip reaches no package registry from here: not even pip itself is there")
+    assert installed.returncode == 0, installed.stderr
+    return executable
 
 
 def test_it_proves_itself_and_answers_without_imgcls(unpacked, run):
@@ -55,6 +70,20 @@ def test_it_proves_itself_and_answers_without_imgcls(unpacked, run):
     assert "%" in first
     assert "an SVG drawing" in second
     assert str(unpacked) in where.stdout
+
+
+def test_it_proves_itself_where_nothing_but_its_requirements_is_installed(unpacked, clean):
+    (unpacked / "mine.png").write_bytes(png())
+
+    proved = python(unpacked, "verify.py", executable=clean)
+    answered = python(unpacked, "predict.py", "mine.png", executable=clean)
+
+    assert proved.returncode == 0, proved.stderr
+    assert proved.stdout.startswith("agrees: 17 pictures")
+    assert answered.stdout.startswith("mine.png: ")
+    for name in ("torch", "imgcls"):  # -I: the kit's own folder is not looked into
+        absent = python(unpacked, "-I", "-c", f"import {name}", executable=clean)
+        assert f"No module named '{name}'" in absent.stderr
 
 
 def test_another_answer_is_found_out(unpacked):
