@@ -237,13 +237,15 @@ def _others(run: Run, file: File) -> None:
 
 def _tell(files: list[File], model: Card, called: str = "") -> None:
     """Keep pictures under their right label, which may be a new class."""
+    alone = len(files) == 1
     label = st.selectbox(
-        "It is" if len(files) == 1 else f"All {len(files)} are",
+        "It is" if alone else f"All {len(files)} are",
         [name for name in model.classes if name != called], index=None,
         format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
-        key="predict_label",
+        key="predict_label" if alone else "predict_label_all",
     )  # fmt: skip
-    if st.button("Keep", icon=":material/save:", key="predict_keep", disabled=not label):
+    key = "predict_keep" if alone else "predict_keep_all"
+    if st.button("Keep", icon=":material/save:", key=key, disabled=not label):
         kept, refused = 0, ""
         for file in files:
             try:
@@ -251,15 +253,14 @@ def _tell(files: list[File], model: Card, called: str = "") -> None:
                 kept += 1
             except ImgclsError as error:
                 refused = widgets.escape(error)
-        if kept:
-            known = label in model.classes
-            st.success(
-                f"Kept{f' {kept}' if len(files) > 1 else ''} as {widgets.escape(label)}."
-                + ("" if known else " From now on pictures are held against it too."),
-                icon=":material/check:",
-            )
-        if refused:
-            st.error(refused, icon=":material/error:")
+        said = f"Kept{'' if alone else f' {kept}'} as {widgets.escape(label)}." if kept else ""
+        st.session_state[f"{key} said"] = said, refused
+        st.rerun()  # so that the answers above are held against a new class
+    said, refused = st.session_state.pop(f"{key} said", ("", ""))
+    if said:
+        st.success(said, icon=":material/check:")
+    if refused:
+        st.error(refused, icon=":material/error:")
     if counts := feedback.counts():
         told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in counts.items())
         st.caption(
@@ -296,6 +297,12 @@ def _ask_taught(run: Run, usable: list[Answer]) -> None:
     said = compute.call(taught.ask, run.id, np.stack([answer["seen"] for answer in usable]))
     for answer, one in zip(usable, said, strict=True):
         answer["taught"] = one
+
+
+def _new(answer: Answer) -> taught.Said | None:
+    """What was taught and found in a picture."""
+    said: taught.Said | None = answer.get("taught")
+    return said if said and said.is_new else None
 
 
 def _taught(said: taught.Said) -> str:
@@ -364,7 +371,12 @@ def _thumbnails(run: Run, files: list[File], found: list[Answer], model: Card) -
     tiles = [
         Tile(
             f"{answer['file']}: {printable(best['class'])} {best['probability']:.1%}",
-            (printable(best["class"]), f"{best['probability']:.1%}"),
+            (
+                printable(best["class"]),
+                f"{best['probability']:.1%}",
+                *(["unlike all"] if answer["known"] is False else []),
+                *([f"{printable(new.name)}, taught"] if (new := _new(answer)) else []),
+            ),
         )
         for answer in found
         for best in answer["top"][:1]
@@ -392,7 +404,7 @@ def _row(answer: Answer) -> dict[str, Any]:
         "class": top[0]["class"],
         "probability": top[0]["probability"],
         "known": _KNOWN[answer.get("known")],
-        "taught": answer["taught"].name if "taught" in answer and answer["taught"].is_new else "",
+        "taught": new.name if (new := _new(answer)) else "",
         "then": ", ".join(others),
         "error": answer.get("error", "").removeprefix(f"{answer['file']}: "),
     }

@@ -189,7 +189,7 @@ def test_several_pictures_are_taught_as_a_new_class_and_recognised_at_once(home)
     app = judged(*files)
     app.session_state["Teach it"] = True
     app.run()
-    assert app.selectbox("predict_label").label == "All 5 are"
+    assert app.selectbox("predict_label_all").label == "All 5 are"
     for name, data in files:
         feedback.keep(name, data, "noise")  # a name that AppTest cannot type
     app.run()
@@ -197,6 +197,19 @@ def test_several_pictures_are_taught_as_a_new_class_and_recognised_at_once(home)
     assert not app.exception
     assert "noise 5" in said(app)
     assert app.dataframe[0].value["taught"].tolist() == ["noise"] * 5
+
+
+def test_several_pictures_are_kept_under_one_class(run):
+    app = judged(("a.png", png(1)), ("page.png", HTML), ("b.png", png(2)))
+    app.session_state["Teach it"] = True
+    app.run()
+    app.selectbox("predict_label_all").set_value("blue").run()
+
+    app.button("predict_keep_all").click().run()
+
+    assert not app.exception
+    assert "Kept 2 as blue." in said(app)
+    assert feedback.counts() == {"blue": 2}
 
 
 def test_a_picture_is_held_against_new_classes_once_known_images_are_looked_at(tiny_dataset):
