@@ -197,7 +197,7 @@ def _tell(file: File, model: Card, called: str) -> None:
     label = st.selectbox(
         "It is", [name for name in model.classes if name != called], index=None,
         format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
-        key="predict_label",
+        key=f"predict_label {hash(file[1])}",  # a label stays with its picture
     )  # fmt: skip
     if st.button("Keep it", icon=":material/save:", key="predict_keep", disabled=not label):
         try:
@@ -209,9 +209,10 @@ def _tell(file: File, model: Card, called: str) -> None:
     if kept := feedback.counts():
         told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in kept.items())
         st.caption(
-            f"Kept so far: {told}. To train on them: `python -m imgcls data import FOLDER --name "
-            "mine`, with the folder `feedback` of this app's workspace."
+            f"Kept so far: {told}. To train on them, with the folder feedback of this app's "
+            "workspace as FOLDER:"
         )
+        st.code("python -m imgcls data import FOLDER --name mine", language=None, wrap_lines=True)
 
 
 def several(found: list[Answer]) -> None:

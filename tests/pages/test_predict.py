@@ -154,8 +154,9 @@ def test_a_wrong_answer_is_told_and_kept(run, home):
     app = judged(("mine.png", png()))
     app.session_state["Wrong? Tell it"] = True
     app.run()
-    label = app.selectbox("predict_label").options[0]
-    app.selectbox("predict_label").set_value(label).run()
+    chooser = f"predict_label {hash(png())}"
+    label = app.selectbox(chooser).options[0]
+    app.selectbox(chooser).set_value(label).run()
     app.button("predict_keep").click().run()
 
     assert not app.exception
