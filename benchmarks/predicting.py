@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from benchmarks import Row, own_home
 from benchmarks.watching import serving
@@ -20,17 +20,18 @@ from tests.browser.conftest import FLAGS, NO_BROWSER, executable
 
 PATIENCE_MS = 60_000.0
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
+UPLOADER = ".st-key-predict_upload input[type=file]"
+BARS = "table[aria-label*='likeliest classes']"
 SIZES = {"32×32 PNG": (32, 32), "320×213 JPEG": (320, 213), "12-megapixel JPEG": (4000, 3000)}
 # Notes when a file was chosen, and when the first frame with an answer was shown.
-WATCH = """() => {
-  addEventListener("change", () => { window.chosen = performance.now(); }, true);
-  const bars = () => document.querySelector("table[aria-label*='likeliest classes'] tr");
-  const look = () => {
-    if (window.chosen && bars()) window.painted = performance.now();
+WATCH = f"""() => {{
+  addEventListener("change", () => {{ window.chosen = performance.now(); }}, true);
+  const look = () => {{
+    if (window.chosen && document.querySelector("{BARS}")) window.painted = performance.now();
     else requestAnimationFrame(look);
-  };
+  }};
   requestAnimationFrame(look);
-}"""
+}}"""
 
 
 def rows(repeats: int = 7) -> Iterator[Row]:
@@ -73,8 +74,9 @@ def upload(browser: Browser, port: int, name: str, data: bytes) -> float:
     page.goto(f"http://127.0.0.1:{port}/predict")
     choose_upload(page)
     page.evaluate(WATCH)
-    file = {"name": "mine." + name.split()[-1].lower(), "mimeType": "", "buffer": data}
-    page.locator(".st-key-predict_upload input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    kind = name.split()[-1].lower()
+    file = FilePayload(name=f"mine.{kind}", mimeType=f"image/{kind}", buffer=data)
+    page.locator(UPLOADER).set_input_files(file)
     page.wait_for_function("() => window.painted")
     taken: float = page.evaluate("() => window.painted - window.chosen")
     context.close()
@@ -85,5 +87,6 @@ def choose_upload(page: Page) -> None:
     """Go to the uploader, and wait until the answer to the example has gone."""
     ways = page.locator("[class*=st-key-predict_way]")
     ways.get_by_text("Upload", exact=True).click()
-    page.locator("table[aria-label*='likeliest classes']").wait_for(state="detached")
+    page.locator(UPLOADER).wait_for(state="attached")
     page.wait_for_selector(IDLE)
+    page.locator(BARS).wait_for(state="detached")
