@@ -209,8 +209,8 @@ def _tell(file: File, model: Card, called: str) -> None:
     if kept := feedback.counts():
         told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in kept.items())
         st.caption(
-            f"Kept so far: {told}. To train on them, with the folder feedback of this app's "
-            "workspace as FOLDER:"
+            f"Kept so far: {told}. To train on two or more a class, with the folder feedback of "
+            "this app's workspace as FOLDER:"
         )
         st.code("python -m imgcls data import FOLDER --name mine", language=None, wrap_lines=True)
 
