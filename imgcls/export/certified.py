@@ -239,6 +239,11 @@ def _answers(format: Format, model: Path, folder: Path) -> dict[str, NDArray[Any
 
 def _pictures(run: Run) -> tuple[Images, NDArray[np.int64], str]:
     """Real images of a run's data set with their labels, and in words which they are."""
+    if run.config.dataset not in catalog.names():
+        raise DataError(
+            f"A file of {run.id} is proved on images of {run.config.dataset!r}, and no data set of "
+            "that name is on disk: import it under this name first."
+        )
     dataset = catalog.load(run.config.dataset)
     taken: list[tuple[str, Images, NDArray[np.int64]]] = []
     for split in ("test", "validation", "train"):

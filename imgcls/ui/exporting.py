@@ -14,13 +14,13 @@ from imgcls.runs import Run
 from imgcls.ui import compute, tasks, widgets
 
 SECONDS = 3600.0  # that an export may take
-CURL = """python -m imgcls serve {run} --port 8000
-
-curl -F files=@picture.jpg http://127.0.0.1:8000/predict"""
+SERVE = "python -m imgcls serve {run} --port 8000"
+CURL = "curl -F files=@picture.jpg http://127.0.0.1:8000/predict"
 PYTHON = """import requests
 
+url = "http://127.0.0.1:8000/predict"
 with open("picture.jpg", "rb") as picture:
-    answer = requests.post("http://127.0.0.1:8000/predict", files={"files": picture})
+    answer = requests.post(url, files={"files": picture})
 for entry in answer.json()["predictions"]:
     print(entry["file"], entry["top"][0], entry["known"])"""
 
@@ -34,9 +34,9 @@ def files(run: Run) -> None:
     name = name or next(iter(FORMATS))
     if FORMATS[name].package != "imgcls":
         size = card.read(run.model_path).size
-        shares = "calibrated `probabilities`" if trust.of_run(run) else "`probabilities` as trained"
+        shares = "calibrated probabilities" if trust.of_run(run) else "probabilities as trained"
         st.caption(
-            f"Preprocessing is inside: uint8 pictures (N, {size}, {size}, 3) in, `logits` and "
+            f"Preprocessing is inside: uint8 pictures (N, {size}, {size}, 3) in, logits and "
             f"{shares} out."
         )
     path = _path(run, name)
@@ -102,7 +102,7 @@ def _offer(run: Run, name: str, path: Path) -> None:
         if FORMATS[name].package != "imgcls":
             _kit(run, path)
     if "load" in certificate:
-        st.code(certificate["load"], language="python")
+        st.code(certificate["load"], language=None)  # colours of a language lack contrast
 
 
 def _certificate(certificate: certified.Certificate) -> None:
@@ -138,9 +138,12 @@ def server(run: Run) -> None:
         "Dynamic batches, a bounded queue, Prometheus metrics; what it takes stands under /docs. "
         "On another address than loopback every request needs a token."
     )
+    st.code(SERVE.format(run=run.id), language=None, wrap_lines=True)
     a, b = st.columns(2)
-    a.code(CURL.format(run=run.id), language="bash", wrap_lines=True)
-    b.code(PYTHON, language="python", wrap_lines=True)
+    a.caption("Then, in another terminal")
+    a.code(CURL, language=None, wrap_lines=True)
+    b.caption("or from Python")
+    b.code(PYTHON, language=None, wrap_lines=True)
 
 
 def _path(run: Run, name: str) -> Path:

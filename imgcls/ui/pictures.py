@@ -14,10 +14,10 @@ def png(image: Images) -> bytes:
     return png_of(Image.fromarray(np.ascontiguousarray(image)))
 
 
-def png_of(image: Image.Image) -> bytes:
-    """A decoded image as PNG."""
+def png_of(image: Image.Image, level: int = 6) -> bytes:
+    """A decoded image as PNG; zlib's level, 1 to 9."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
 
 

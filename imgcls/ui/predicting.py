@@ -242,10 +242,12 @@ def _tell(files: list[File], model: Card, called: str = "") -> None:
         "It is" if alone else f"All {len(files)} are",
         [name for name in model.classes if name != called], index=None,
         format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
-        key="predict_label" if alone else "predict_label_all",
+        key=f"predict_label {hash(tuple(data for _, data in files))}",  # stays with its pictures
     )  # fmt: skip
     key = "predict_keep" if alone else "predict_keep_all"
-    if st.button("Keep", icon=":material/save:", key=key, disabled=not label):
+    if st.button(
+        "Keep it" if alone else "Keep them", icon=":material/save:", key=key, disabled=not label
+    ):
         kept, refused = 0, ""
         for file in files:
             try:
@@ -265,15 +267,17 @@ def _tell(files: list[File], model: Card, called: str = "") -> None:
         told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in counts.items())
         st.caption(
             f"Kept so far: {told}. A new class is recognised from about five pictures on, by what "
-            "the model sees of them; trained it is not. To train on all that was kept: "
-            "`python -m imgcls data import FOLDER --name mine`, with the folder `feedback` of this "
-            "app's workspace."
+            "the model sees of them; trained it is not. To train on two or more a class, with the "
+            "folder feedback of this app's workspace as FOLDER:"
         )
+        st.code("python -m imgcls data import FOLDER --name mine", language=None, wrap_lines=True)
 
 
 def taught_classes(run: Run, found: list[Answer]) -> None:
     """Add to each answer, as `taught`, what is said of it by new classes' kept pictures, if any."""
     usable = [answer for answer in found if "seen" in answer]
+    for answer in usable:
+        answer.pop("taught", None)  # they are kept between runs of the page
     if not usable or not taught.new_classes(run):
         return
     try:

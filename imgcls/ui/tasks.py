@@ -80,5 +80,6 @@ def predict(
             if (times := SMALL // max(image.size)) > 1:
                 width, height = image.size
                 image = image.resize((width * times, height * times), Image.Resampling.NEAREST)
-            answer["shown"] = pictures.png_of(image)
+            # A seventh larger, in a quarter of the time.
+            answer["shown"] = pictures.png_of(image, level=1)
     return answers

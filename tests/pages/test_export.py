@@ -67,7 +67,7 @@ def test_without_its_data_the_model_that_ships_cannot_be_proved(home):
     app = exported(open_page("export"), "shipped")
 
     assert not app.exception
-    assert "No data set named 'cifar10-jpeg'" in app.error[0].value.replace("\\", "")
+    assert "is proved on images of 'cifar10-jpeg'" in app.error[0].value.replace("\\", "")
     assert not list(home.rglob("*.onnx"))
 
 
@@ -75,4 +75,5 @@ def test_the_server_of_the_run_is_named(run):
     app = open_page("export", run=run.id)
 
     assert f"imgcls serve {run.id}" in app.code[0].value
-    assert json.dumps("files") in app.code[1].value
+    assert "files=@" in app.code[1].value
+    assert json.dumps("files") in app.code[2].value
