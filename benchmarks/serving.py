@@ -1,6 +1,8 @@
 """A picture through the model that ships: in this process, over HTTP, and many at once.
 
-Servers with dynamic batching and without take turns, each asked by as many clients at once.
+Servers with dynamic batching and without take turns, each asked by as many clients at once. Beside
+pictures a second stands the processor time that a picture costs, of which other work on the machine
+takes nothing: where all cores are busy, one is the inverse of the other.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx
+import psutil
 
 from benchmarks import Row, in_turn, own_home
 from imgcls import predict, runs
@@ -38,25 +41,34 @@ def rows(repeats: int = 5, seconds: float = 5.0) -> Iterator[Row]:
             taken.append(1000 * (time.perf_counter() - start))
         yield Row("a picture, in this process", tuple(taken), "ms")
         with serving(64) as batched, serving(1) as alone:
-            yield Row("a picture, over HTTP, idle", asyncio.run(one_by_one(batched, data)), "ms")
+            servers = batched, alone
+            idle = asyncio.run(one_by_one(batched[0], data))
+            yield Row("a picture, over HTTP, idle", idle, "ms")
             rates: dict[int, list[float]] = {0: [], 1: []}
-            before = [split(port) for port in (batched, alone)]
+            costs: dict[int, list[float]] = {0: [], 1: []}
+            before = [split(port) for port, _ in servers]
             for _, which in in_turn(2, repeats):
-                port = (batched, alone)[which]
-                rates[which].append(asyncio.run(together(port, data, seconds)))
-            after = [split(port) for port in (batched, alone)]
+                port, process = servers[which]
+                spent_before = processor_seconds(process)
+                count, wall = asyncio.run(together(port, data, seconds))
+                rates[which].append(count / wall)
+                costs[which].append(1000 * (processor_seconds(process) - spent_before) / count)
+            after = [split(port) for port, _ in servers]
     plain = Row(f"{CLIENTS} clients, batching off", tuple(rates[1]), "pictures/s")
     yield plain
     yield Row(f"{CLIENTS} clients, in batches", tuple(rates[0]), "pictures/s", plain)
+    costly = Row("processor time, batching off", tuple(costs[1]), "ms a picture")
+    yield costly
+    yield Row("processor time, in batches", tuple(costs[0]), "ms a picture", costly)
     for name, early, late in zip(("in batches", "batching off"), before, after, strict=True):
         for part in PARTS:
-            spent, count = (late[part][i] - early[part][i] for i in (0, 1))
-            yield Row(f"{part}, {name}, mean", (1000 * spent / max(count, 1),), "ms")
+            spent, answered = (late[part][i] - early[part][i] for i in (0, 1))
+            yield Row(f"{part}, {name}, mean", (1000 * spent / max(answered, 1),), "ms")
 
 
 @contextmanager
-def serving(batch: int) -> Iterator[int]:
-    """A server of the model that ships; its port."""
+def serving(batch: int) -> Iterator[tuple[int, psutil.Process]]:
+    """A server of the model that ships: its port, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -75,7 +87,7 @@ def serving(batch: int) -> Iterator[int]:
             if time.monotonic() > deadline or process.poll() is not None:
                 raise RunError("The server did not start.")
             time.sleep(0.2)
-        yield port
+        yield port, psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
@@ -92,8 +104,14 @@ async def one_by_one(port: int, data: bytes) -> tuple[float, ...]:
     return tuple(taken)
 
 
-async def together(port: int, data: bytes, seconds: float) -> float:
-    """Pictures a second of CLIENTS that ask again as soon as they are answered."""
+def processor_seconds(server: psutil.Process) -> float:
+    """Of a server and its decoders, with what their clients in this process take."""
+    processes = (server, *server.children(recursive=True), psutil.Process())
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+async def together(port: int, data: bytes, seconds: float) -> tuple[int, float]:
+    """Pictures of CLIENTS that ask again as soon as they are answered, and the seconds taken."""
     done, deadline = 0, time.perf_counter() + seconds
 
     async def client() -> None:
@@ -105,7 +123,7 @@ async def together(port: int, data: bytes, seconds: float) -> float:
 
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return done / (time.perf_counter() - start)
+    return done, time.perf_counter() - start
 
 
 @asynccontextmanager

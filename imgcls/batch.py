@@ -21,7 +21,7 @@ import numpy as np
 
 from imgcls import files, predict
 from imgcls.data import decoder, spreadsheet
-from imgcls.errors import DataError, ModelError
+from imgcls.errors import DataError
 from imgcls.preprocess import LIMITS, open_picture, printable, to_pixels
 from imgcls.runs import Run
 from imgcls.serve import served
@@ -78,17 +78,13 @@ def to_table(
 def _answers(loaded: served.Served, block: Block, top: int) -> list[dict[str, Any]]:
     size = loaded.card.size
     seen = [np.frombuffer(p, np.uint8).reshape(size, size, 3) for _, p in block if type(p) is bytes]
-    logits = iter(loaded.logits(np.stack(seen))) if seen else iter(())
-    pictures = iter(seen)
+    judged = iter(loaded.judged(np.stack(seen)) if seen else ())
     entries = []
     for name, pixels in block:
         if isinstance(pixels, str):
             entries.append({"file": name, "error": pixels})
             continue
-        row = next(logits)
-        if not np.isfinite(row).all():
-            raise ModelError(f"The model of {loaded.name} answers NaN or infinity: train again.")
-        entries.append({"file": name, **loaded.entry(row, next(pictures), top, 0.95)})
+        entries.append({"file": name, **loaded.entry(next(judged), top, 0.95)})
     return entries
 
 

@@ -13,6 +13,14 @@ class DataError(ImgclsError):
     """A picture, archive, table or data set cannot be used."""
 
 
+class TooLargeError(DataError):
+    """A picture exceeds a limit of bytes or pixels."""
+
+
+class WrongTypeError(DataError):
+    """A file is of a type that is not taken."""
+
+
 class RunError(ImgclsError):
     """A run cannot be read, started, stopped, resumed or deleted."""
 

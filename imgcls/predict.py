@@ -5,6 +5,7 @@ torch is imported where it is used, so that importing this module costs nothing.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from imgcls import card, preprocess, runs, trust
 from imgcls.card import Card
 from imgcls.config import TrainConfig
 from imgcls.data import spreadsheet
+from imgcls.data.catalog import Images
 from imgcls.errors import DataError, ModelError
-from imgcls.trust import Trust
+from imgcls.trust import Floats, Trust
 
 if TYPE_CHECKING:
     from imgcls.deployed import Deployed
@@ -125,26 +127,37 @@ def _judge(
         )
     return {
         "file": file,
-        **told(of_model, known, logits[0], seen, top, coverage),
+        **told(of_model, known, judged(known, logits, seen[None])[0], top, coverage),
         "notes": list(picture.notes),
         "seen": seen,
         "seconds": time.perf_counter() - start,
     }
 
 
-def told(
-    about: Card,
-    known: Trust | None,
-    logits: NDArray[np.float32],
-    picture: NDArray[np.uint8],
-    top: int,
-    coverage: float,
-) -> dict[str, Any]:
-    """`top`, `calibrated`, `known` and `labels` of an entry, from one picture's (classes,) logits.
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What is believed of one picture."""
 
-    picture: (S, S, 3), as the model got it. coverage: one of `calibrate.COVERAGES`.
+    shares: Floats  # (classes,) probabilities, calibrated where they can be
+    known: bool | None  # false for a picture unlike all that the model knows
+
+
+def judged(known: Trust | None, logits: NDArray[np.float32], pictures: Images) -> list[Judged]:
+    """From (N, classes) logits of (N, S, S, 3) pictures, as the model got them."""
+    if known is None:
+        return [Judged(softmax(row), None) for row in logits.astype(np.float64)]
+    shares = known.shares(logits)
+    return list(map(Judged, shares, known.known(pictures, shares).tolist()))
+
+
+def told(
+    about: Card, known: Trust | None, judged: Judged, top: int, coverage: float
+) -> dict[str, Any]:
+    """`top`, `calibrated`, `known` and `labels` of a picture's entry.
+
+    coverage: one of `calibrate.COVERAGES`.
     """
-    shares = known.shares(logits[None])[0] if known else softmax(logits.astype(np.float64))
+    shares = judged.shares
     order = np.argsort(-shares, kind="stable")
     labels = None
     if known:
@@ -153,6 +166,6 @@ def told(
     return {
         "top": [{"class": about.classes[i], "probability": float(shares[i])} for i in order[:top]],
         "calibrated": known is not None,
-        "known": bool(known.known(picture[None], shares[None])[0]) if known else None,
+        "known": judged.known,
         "labels": labels,
     }

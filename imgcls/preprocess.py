@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from imgcls.errors import DataError
+from imgcls.errors import DataError, TooLargeError, WrongTypeError
 
 LIMITS = {
     "bytes": 10 * 2**20,  # a file
@@ -83,8 +83,8 @@ class Picture:
 def open_picture(data: bytes, name: str) -> Picture:
     """Decode the bytes of a PNG, JPEG or WebP file; `name` is what error sentences call it.
 
-    Raises DataError, and nothing else, for a file that is too large, of another type, truncated
-    or damaged. Limits are in `LIMITS`; the size in pixels is checked before decoding.
+    Raises TooLargeError, WrongTypeError, or DataError for one that is truncated or damaged, and
+    nothing else. Limits are in `LIMITS`; the size in pixels is checked before decoding.
     """
     shown = printable(name)
     format = _sniff(data, shown)
@@ -96,11 +96,11 @@ def open_picture(data: bytes, name: str) -> Picture:
         width, height, mode = *image.size, image.mode
         image.load()
         if format == "JPEG" and _is_grey_filled(image, data):
-            raise _Refused(_TRUNCATED)
+            raise DataError(_TRUNCATED)
         turned = _upright(image)
         rgb, on_white = _rgb(turned)
-    except _Refused as error:
-        raise DataError(f"{shown}: {error}") from None
+    except DataError as error:  # the part of the sentence that follows the file's name
+        raise type(error)(f"{shown}: {error}") from None
     except (
         Exception
     ):  # Pillow raises a dozen classes for damaged files, Warning and SyntaxError too
@@ -162,16 +162,12 @@ def printable(name: str) -> str:
 _TRUNCATED = "the file is truncated; copy it again or get it anew and retry."
 
 
-class _Refused(Exception):
-    """The part of the sentence that follows the file's name."""
-
-
 def _sniff(data: bytes, shown: str) -> str:
     """PNG, JPEG or WEBP by the first bytes; raises DataError that names the true type."""
     if not data:
         raise DataError(f"{shown}: the file is empty, not an image; save it again and retry.")
     if len(data) > LIMITS["bytes"]:
-        raise DataError(
+        raise TooLargeError(
             f"{shown}: {len(data) / 2**20:.1f} MB exceeds the {LIMITS['bytes'] // 2**20} MB limit; "
             "save it smaller and retry."
         )
@@ -186,7 +182,7 @@ def _sniff(data: bytes, shown: str) -> str:
         return "JPEG"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
-    raise DataError(
+    raise WrongTypeError(
         f"{shown}: {_true_type(data)}, not a PNG, JPEG or WebP image; convert it and retry."
     )
 
@@ -216,13 +212,15 @@ def _check_whole(data: bytes, format: str) -> None:
     elif format == "JPEG":  # whether its scans are full only decoding tells: see _is_grey_filled
         cut = _end_of_jpeg(data) is None
         if data.count(b"\xff\xda") > LIMITS["scans"]:
-            raise _Refused(f"more than {LIMITS['scans']} scans in a JPEG; save it again and retry.")
+            raise DataError(
+                f"more than {LIMITS['scans']} scans in a JPEG; save it again and retry."
+            )
     else:
         cut = len(data) < struct.unpack_from("<I", data, 4)[0] + 8
         if not cut:
             _check_size(*_webp_size(data))  # Pillow allocates the canvas while opening
     if cut:
-        raise _Refused(_TRUNCATED)
+        raise DataError(_TRUNCATED)
     if format == "PNG":  # loading skips the checksums of the pixel data
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
 
@@ -279,11 +277,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _check_size(width: int, height: int) -> None:
     if width * height > LIMITS["pixels"]:
         megapixels = LIMITS["pixels"] // 1_000_000
-        raise _Refused(
+        raise TooLargeError(
             f"{width}×{height} px exceeds the {megapixels} MP limit; resize it and retry."
         )
     if max(width, height) > LIMITS["side"]:
-        raise _Refused(
+        raise TooLargeError(
             f"{width}×{height} px exceeds the limit of {LIMITS['side']:,} px a side; "
             "resize it and retry."
         )

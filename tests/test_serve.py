@@ -1,16 +1,25 @@
 """A model behind HTTP, asked as strangers would."""
 
 import asyncio
+import io
+import os
 import re
+import subprocess
+import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from PIL import Image
 
 from imgcls import predict, runs
 from imgcls.errors import ConfigError, DataError
+from imgcls.preprocess import LIMITS
 from imgcls.serve import app as application
 from imgcls.serve import decoding, served
 from imgcls.serve.batching import Batcher, Busy
@@ -18,6 +27,7 @@ from imgcls.serve.decoding import Decoders
 from tests import dying
 from tests.making import png
 
+HERE = Path(__file__).parent
 EXAMPLES = sorted((runs.ASSETS / "examples").glob("*.jpg"))
 
 
@@ -60,6 +70,7 @@ def test_it_answers_as_predict_does(shipped, backend):
     answer = ask(loaded, *files)
 
     assert answer.status_code == 200
+    application.Predictions.model_validate_json(answer.content, strict=True)
     expected = predict.predict(runs.SHIPPED, files)
     for entry, wanted in zip(answer.json()["predictions"], expected, strict=True):
         for name in ("file", "known", "labels", "calibrated", "notes"):
@@ -77,9 +88,42 @@ def test_a_bad_picture_among_several_is_an_entry_and_alone_a_refusal(shipped):
 
     assert both.status_code == 200
     assert "an HTML page" in both.json()["predictions"][1]["error"]
-    assert alone.status_code == 422
-    assert alone.json()["code"] == "unusable"
+    assert alone.status_code == 415
+    assert alone.json()["code"] == "unsupported_type"
     assert "an HTML page" in alone.json()["message"]
+
+
+def blank(width, height):
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+HEAVY = blank(5001, 5000)
+BROKEN = png()[:-20]
+TEXT = b"a text, and no picture at all"
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ([bytes(LIMITS["bytes"] + 1)], 413),
+        ([HEAVY], 413),
+        ([HEAVY, bytes(LIMITS["bytes"] + 1)], 413),
+        ([TEXT], 415),
+        ([b"GIF89a" + bytes(40), b"%PDF-1.7" + bytes(40)], 415),
+        ([b'<svg xmlns="http://www.w3.org/2000/svg"/>'], 415),
+        ([BROKEN], 422),
+        ([b""], 422),
+        ([HEAVY, TEXT], 422),
+    ],
+)
+def test_the_status_says_why_all_pictures_are_refused(shipped, files, status):
+    answer = ask(shipped, *((f"{i}.png", data) for i, data in enumerate(files)))
+
+    assert answer.status_code == status
+    assert answer.json()["code"] == application.CODES[status]
+    assert answer.json()["message"].startswith("0.png: ")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +235,44 @@ def test_what_it_tells_of_itself(shipped):
     assert ready.json() == {"status": "ready"}
     counted = dict(re.findall(r'imgcls_pictures_total\{outcome="(\w+)"\} ([\d.]+)', metrics.text))
     assert counted == {"answered": "1.0", "refused": "1.0"}
-    assert "/predict" in document.json()["paths"]
+    refusals = document.json()["paths"]["/predict"]["post"]["responses"]
+    assert set(refusals) == {"200", "400", "408", "413", "415", "422", "429", "503"}
+
+
+@pytest.fixture
+def address(shipped):
+    """Of a server that is up."""
+    made = application.create(shipped, application.Limits(decoders=1))
+    server = uvicorn.Server(uvicorn.Config(made, port=0, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_schemathesis_finds_no_answer_that_the_document_does_not_promise(address, tmp_path):
+    """A process of its own, for hypothesis has one database and one set of warnings in each."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance"
+    found = subprocess.run(
+        [
+            Path(sys.executable).with_name("schemathesis"), "run", f"{address}/openapi.json",
+            "--checks", f"{checks},response_headers_conformance,response_schema_conformance",
+            "--max-examples", "15", "--seed", "1", "--generation-deterministic", "--no-color",
+            "--suppress-health-check", "all",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "real_pictures", "PYTHONPATH": str(HERE)},
+    )  # fmt: skip
+
+    assert found.returncode == 0, found.stdout[-5000:] + found.stderr[-2000:]
+    counted = httpx.get(f"{address}/metrics").text
+    outcomes = dict(re.findall(r'imgcls_pictures_total\{outcome="(\w+)"\} ([\d.]+)', counted))
+    assert float(outcomes["answered"]) > 0
+    assert float(outcomes["refused"]) > 0
 
 
 def test_pictures_that_come_together_are_one_batch():
@@ -212,7 +293,7 @@ def test_pictures_that_come_together_are_one_batch():
 
     found = asyncio.run(run())
 
-    assert [int(one.logits[0]) for one in found] == list(range(20))  # each got its own
+    assert [int(one.answer[0]) for one in found] == list(range(20))  # each got its own
     assert sizes == [8, 8, 4]
     assert all(one.waited >= 0 and one.model >= 0.02 for one in found)
 
@@ -241,7 +322,7 @@ def test_a_full_queue_is_busy_and_a_failing_model_fails_its_batch_alone():
     first, again = asyncio.run(run())
 
     assert all(isinstance(one, ValueError) for one in first)
-    assert again.logits.tolist() == [0, 0]
+    assert again.answer.tolist() == [0, 0]
 
 
 def test_more_than_the_queue_holds_is_429(shipped):
@@ -257,7 +338,10 @@ def test_more_than_the_queue_holds_is_429(shipped):
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
 
 
-def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])  # one process gets all but the first as one task
+def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(
+    monkeypatch, workers
+):
     submit = ProcessPoolExecutor.submit
     monkeypatch.setattr(
         ProcessPoolExecutor, "submit",
@@ -265,7 +349,7 @@ def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(
     )  # fmt: skip
 
     async def run():
-        decoders = Decoders(32, "squash", 2)
+        decoders = Decoders(32, "squash", workers)
         await decoders.warm()
         names = ("a.png", "fatal.png", "b.png", "c.png")
         found = await asyncio.gather(
@@ -280,6 +364,20 @@ def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(
     assert isinstance(refused, DataError)
     assert "fatal.png: decoding it ended its process" in str(refused)
     assert all(seen.pixels.shape == (32, 32, 3) for seen in (a, *others))
+
+
+def test_more_than_may_wait_to_be_decoded_is_busy():
+    async def run():
+        decoders = Decoders(32, "squash", 1, bound=2)
+        asked = (decoders.decode(f"{i}.png", png()) for i in range(4))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        decoders.close()
+        return found
+
+    *decoded, busy = asyncio.run(run())
+
+    assert all(seen.pixels.shape == (32, 32, 3) for seen in decoded)  # one at work, two waiting
+    assert isinstance(busy, Busy)
 
 
 def test_a_picture_that_takes_too_long_is_refused(monkeypatch):

@@ -36,12 +36,15 @@ def serve(
         token = secrets.token_urlsafe(24)
         show.note(f"Requests need the header  Authorization: Bearer {token}")
     show.note(f"Loading {found.id} for {backend}")
-    loaded = served.load(found, backend)
-    limits = app.Limits(batch=batch, token=token, decoders=max(1, min(4, os.cpu_count() or 1)))
+    cores = os.cpu_count() or 1
+    # The other cores decode and talk; threads that spin would take those too.
+    loaded = served.load(found, backend, threads=max(1, cores // 2), spin=False)
+    limits = app.Limits(batch=batch, token=token, decoders=max(1, min(4, cores)))
     show.note(f"Serving {found.id} at http://{host}:{port}/docs; Ctrl-C ends it.")
     uvicorn.run(
         app.create(loaded, limits), host=host, port=port, log_level="warning", access_log=False,
         timeout_graceful_shutdown=15, timeout_keep_alive=10, server_header=False,
+        ws="none",
     )  # fmt: skip
 
 

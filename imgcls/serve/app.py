@@ -2,23 +2,25 @@
 
 import asyncio
 import hmac
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, File, Header, Query, Request, Response, UploadFile
+from fastapi import Depends, FastAPI, File, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import imgcls
-from imgcls.errors import DataError
+from imgcls.errors import DataError, ModelError, TooLargeError, WrongTypeError
 from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.preprocess import LIMITS, printable
 from imgcls.serve.batching import Batcher, Busy
@@ -29,19 +31,21 @@ FILES = 64  # pictures a request
 BODY = 64 * 2**20  # bytes a request
 BODY_SECONDS = 30.0  # for a request's body to come in
 ANSWER_SECONDS = 30.0  # for a picture to be answered
+DECODED = 16  # pictures that one process decodes at a time, at most
 CODES = {
     400: "malformed", 401: "unauthorized", 404: "not_found", 405: "not_allowed", 408: "timeout",
     413: "too_large", 415: "unsupported_type", 422: "unusable", 429: "busy", 503: "not_ready",
 }  # fmt: skip
+REFUSALS = {TooLargeError: 413, WrongTypeError: 415}  # of pictures; 422 for others
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a server takes upon itself."""
 
-    batch: int = 64  # pictures at most; 1 turns batching off
+    batch: int = 64  # pictures at most; 1 turns batching off, of decoding too
     patience: float = 0.002  # seconds that a lonely picture waits for others
-    queue: int = 256  # pictures that may wait
+    queue: int = 512  # pictures that may wait, to be decoded and again for the model
     decoders: int = 2  # processes
     token: str = ""  # that requests have to bring; none where empty
 
@@ -85,14 +89,16 @@ class Problem(BaseModel):
 
 def create(served: Served, limits: Limits) -> FastAPI:
     """The application; it decodes and answers while its lifespan lasts."""
-    meters = Meters()
-    batcher = Batcher(served.logits, limits.batch, limits.patience, limits.queue)
+    batcher = Batcher(served.judged, limits.batch, limits.patience, limits.queue)
+    meters = Meters(batcher.queue.qsize)
     state: dict[str, Any] = {"ready": False}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         size = served.card.size
-        state["decoders"] = Decoders(size, served.card.fit, limits.decoders)
+        state["decoders"] = Decoders(
+            size, served.card.fit, limits.decoders, min(limits.batch, DECODED), limits.queue
+        )
         runner = asyncio.create_task(batcher.run())
         await state["decoders"].warm()
         await batcher.ask(np.zeros((size, size, 3), np.uint8))
@@ -107,24 +113,38 @@ def create(served: Served, limits: Limits) -> FastAPI:
         version=imgcls.__version__,
         description=f"Classifies pictures with {printable(served.name)}.",
         lifespan=lifespan,
-        responses={code: {"model": Problem} for code in (400, 401, 413, 422, 429, 503)},
     )
     app.add_middleware(Bounded)
     _handle(app)
 
-    def allowed(authorization: Annotated[str | None, Header()] = None) -> None:
-        wanted = f"Bearer {limits.token}".encode()
-        given = (authorization or "").encode("utf-8", "replace")
-        if limits.token and not hmac.compare_digest(given, wanted):
-            raise HTTPException(401, "Send the header: Authorization: Bearer TOKEN.")
+    async def allowed(
+        given: Annotated[
+            HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+        ],
+    ) -> None:
+        token = given.credentials if given else ""
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), limits.token.encode()):
+            raise HTTPException(
+                401, "Send the header: Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
+            )
 
-    @app.post("/predict", dependencies=[Depends(allowed)], response_model_exclude_none=False)
+    guarded = [Depends(allowed)] if limits.token else []
+    unauthorized = (401,) if limits.token else ()
+
+    @app.post(
+        "/predict", dependencies=guarded, response_model=Predictions,
+        responses=_problems(400, *unauthorized, 408, 413, 415, 422, 429, 503),
+    )  # fmt: skip
     async def predict(
         files: Annotated[list[UploadFile], File(description="PNG, JPEG or WebP, one or many")],
         top: Annotated[int, Query(ge=1, le=1000)] = 5,
-        coverage: Annotated[float, Query(description=f"one of {COVERAGES}")] = 0.95,
-    ) -> Predictions:
-        """Say what is on pictures. A bad one among several is an entry with `error`."""
+        coverage: Annotated[float, Query(json_schema_extra={"enum": list(COVERAGES)})] = 0.95,
+    ) -> Response:
+        """Say what is on pictures. A bad one among several is an entry with `error`.
+
+        Where all are refused the status is 413 for ones too large, 415 for ones of another type,
+        and 422 for others or for several reasons.
+        """
         if not state["ready"]:
             raise HTTPException(503, "The server is starting or ending: ask again in a moment.")
         if coverage not in COVERAGES:
@@ -134,40 +154,48 @@ def create(served: Served, limits: Limits) -> FastAPI:
         start = time.perf_counter()
         tasks = [one(file, top, coverage) for file in files]
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        meters.seconds.labels("all").observe(time.perf_counter() - start)
-        entries, problems = [], []
+        entries: list[dict[str, Any]] = []
+        problems: list[DataError] = []
         for file, entry in zip(files, found, strict=True):
             if isinstance(entry, DataError):
-                problems.append(str(entry))
-                entry = {"file": printable(file.filename or "picture"), "error": str(entry)}
+                problems.append(entry)
+                name = printable(file.filename or "picture")
+                entry = Prediction(file=name, error=str(entry)).model_dump(by_alias=True)
             elif isinstance(entry, Busy):
                 raise HTTPException(429, str(entry), {"Retry-After": "1"})
             elif isinstance(entry, TimeoutError):
                 raise HTTPException(503, f"No answer within {ANSWER_SECONDS:.0f} s: ask again.")
+            elif isinstance(entry, ModelError):
+                raise HTTPException(503, str(entry))
             elif isinstance(entry, BaseException):
                 raise entry
             entries.append(entry)
-        meters.pictures.labels("answered").inc(len(entries) - len(problems))
-        meters.pictures.labels("refused").inc(len(problems))
+        meters.answered.inc(len(entries) - len(problems))
+        meters.refused.inc(len(problems))
+        meters.all.observe(time.perf_counter() - start)
         if len(problems) == len(files):
-            raise HTTPException(422, problems[0])
-        return Predictions.model_validate({"model": served.name, "predictions": entries})
+            reasons = {type(problem) for problem in problems}
+            status = REFUSALS.get(reasons.pop(), 422) if len(reasons) == 1 else 422
+            raise HTTPException(status, str(problems[0]))
+        # Checked against Predictions by the tests; for each request pydantic takes too long.
+        answer = {"model": served.name, "predictions": entries}
+        return Response(json.dumps(answer), media_type="application/json")
 
     async def one(file: UploadFile, top: int, coverage: float) -> dict[str, Any]:
         name = file.filename or "picture"
         data = await file.read(LIMITS["bytes"] + 1)
         start = time.perf_counter()
         seen = await state["decoders"].decode(name, data)
-        meters.seconds.labels("decoding").observe(time.perf_counter() - start)
-        meters.waiting.set(batcher.queue.qsize())
-        timed = await asyncio.wait_for(batcher.ask(seen.pixels), ANSWER_SECONDS)
-        meters.seconds.labels("waiting").observe(timed.waited)
-        meters.seconds.labels("model").observe(timed.model)
+        meters.decoding.observe(time.perf_counter() - start)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            timed = await batcher.ask(seen.pixels)
+        meters.waiting.observe(timed.waited)
+        meters.model.observe(timed.model)
         meters.batch.observe(timed.batch)
-        entry = served.entry(timed.logits, seen.pixels, top, coverage)
-        return {"file": printable(name), **entry, "notes": list(seen.notes)}
+        entry = served.entry(timed.answer, top, coverage)
+        return {"file": printable(name), **entry, "notes": seen.notes, "error": None}
 
-    @app.get("/models", dependencies=[Depends(allowed)])
+    @app.get("/models", dependencies=guarded, responses=_problems(*unauthorized))
     async def models() -> list[dict[str, Any]]:
         """The model that is served, with what it knows."""
         about = served.card
@@ -185,7 +213,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
         """Whether the process lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=_problems(503))
     async def readyz() -> dict[str, str]:
         """Whether it answers."""
         if not state["ready"]:
@@ -203,21 +231,25 @@ def create(served: Served, limits: Limits) -> FastAPI:
 class Meters:
     """What is counted; each application has its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Callable[[], float]) -> None:
         registry = self.registry = CollectorRegistry()
-        self.pictures = Counter(
+        pictures = Counter(
             "imgcls_pictures", "Pictures by outcome.", ["outcome"], registry=registry
         )
+        self.answered, self.refused = pictures.labels("answered"), pictures.labels("refused")
         self.batch = Histogram(
             "imgcls_batch_pictures", "Pictures a batch, once a picture.",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry,
         )  # fmt: skip
-        self.waiting = Gauge("imgcls_waiting_pictures", "Pictures in the queue.", registry=registry)
-        self.seconds = Histogram(
+        queued = Gauge("imgcls_waiting_pictures", "Pictures in the queue.", registry=registry)
+        queued.set_function(waiting)
+        seconds = Histogram(
             "imgcls_seconds", "Where a picture's time goes; `all` is a request's.", ["part"],
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
             registry=registry,
         )  # fmt: skip
+        self.all, self.decoding = seconds.labels("all"), seconds.labels("decoding")
+        self.waiting, self.model = seconds.labels("waiting"), seconds.labels("model")
 
 
 class Bounded:
@@ -241,7 +273,8 @@ class Bounded:
             if complete:  # what comes now is the client's leaving, for which there is time
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    message = await receive()
             except TimeoutError:
                 refused = 408, f"The body did not come within {BODY_SECONDS:.0f} s."
                 raise _Refused from None
@@ -287,6 +320,11 @@ def _handle(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return _problem(422, f"{printable(where)}: {printable(str(first['msg']))}.")
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of refusals."""
+    return {status: {"model": Problem, "description": CODES[status]} for status in statuses}
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from imgcls.data import decoder
 from imgcls.errors import DataError
 from imgcls.preprocess import open_picture, printable, to_pixels
+from imgcls.serve.batching import Busy
 
-SECONDS = 20.0  # that a picture may take
+SECONDS = 20.0  # that a task may take
+TOGETHER = 2**20  # bytes of pictures in one task, so that only small ones wait for each other
+
+Task = list[tuple[str, bytes]]  # names and contents
 
 
 @dataclass(frozen=True)
@@ -26,44 +31,92 @@ class Seen:
 
 
 class Decoders:
-    """Processes that decode; each that dies is replaced."""
+    """Processes that decode; each that dies is replaced, which costs no picture but its own.
 
-    def __init__(self, size: int, fit: str, workers: int) -> None:
-        self.size, self.fit, self.workers = size, fit, workers
+    A process that is free takes its share of what waits as one task, as a batch of the model does:
+    a round trip costs as much as decoding a small picture.
+    """
+
+    def __init__(self, size: int, fit: str, workers: int, most: int = 16, bound: int = 256) -> None:
+        self.size, self.fit, self.workers, self.most, self.bound = size, fit, workers, most, bound
         self.pool = self._new(workers)
+        self.waiting: deque[tuple[str, bytes, asyncio.Future[Seen | DataError]]] = deque()
+        self.running: set[asyncio.Task[None]] = set()
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(workers, context, decoder.guard)
 
     async def decode(self, name: str, data: bytes) -> Seen:
-        """One picture; raises DataError with a sentence where it cannot be used."""
-        pool = self.pool
-        try:
-            found = await self._within(pool, name, data)
-        except (BrokenProcessPool, TimeoutError) as error:
-            if self.pool is pool:  # and not replaced by another request already
-                self.pool = self._new(self.workers)
-                self._end(pool)
-            if isinstance(error, TimeoutError):
-                raise self._fatal(name) from None
-            found = await self._alone(name, data)  # another picture may have ended the process
-        if isinstance(found, str):
-            raise DataError(found)
+        """One picture; raises DataError where it cannot be used, Busy where too many wait."""
+        if len(self.waiting) >= self.bound:
+            raise Busy(f"{self.bound} pictures wait already: ask again in a moment.")
+        future: asyncio.Future[Seen | DataError] = asyncio.get_running_loop().create_future()
+        self.waiting.append((name, data, future))
+        self._go()
+        found = await future
+        if isinstance(found, DataError):
+            raise found
         return found
 
-    async def _alone(self, name: str, data: bytes) -> "Seen | str":
-        pool = self._new(1)
-        try:
-            return await self._within(pool, name, data)
-        except (BrokenProcessPool, TimeoutError):
-            raise self._fatal(name) from None
-        finally:
-            self._end(pool)
+    def _go(self) -> None:
+        """Give what waits to processes that are free."""
+        while self.waiting and len(self.running) < self.workers:
+            task: Task = []
+            futures = []
+            share = min(self.most, -(-len(self.waiting) // self.workers))
+            room = TOGETHER
+            while len(task) < share and (not task or len(self.waiting[0][1]) <= room):
+                name, data, future = self.waiting.popleft()
+                task.append((name, data))
+                futures.append(future)
+                room -= len(data)
+            runner = asyncio.create_task(self._run(task, futures))
+            self.running.add(runner)
+            runner.add_done_callback(self._ended)
 
-    async def _within(self, pool: ProcessPoolExecutor, name: str, data: bytes) -> "Seen | str":
-        future = pool.submit(_decode, data, name, self.size, self.fit)
-        return await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        self.running.discard(runner)
+        self._go()
+
+    async def _run(self, task: Task, futures: list[asyncio.Future[Seen | DataError]]) -> None:
+        try:
+            for future, found in zip(futures, await self._decoded(task), strict=True):
+                if not future.done():  # its client may have left
+                    future.set_result(found)
+        except Exception as error:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _decoded(self, task: Task) -> "list[Seen | DataError]":
+        pool = self.pool
+        try:
+            return await self._within(pool, task)
+        except (BrokenProcessPool, TimeoutError) as error:
+            if self.pool is pool:  # and not replaced by another task already
+                self.pool = self._new(self.workers)
+                self._end(pool)
+            if len(task) == 1 and isinstance(error, TimeoutError):
+                return [self._fatal(task[0][0])]
+            return await self._one_by_one(task)  # another picture may have ended the process
+
+    async def _one_by_one(self, task: Task) -> "list[Seen | DataError]":
+        found: list[Seen | DataError] = []
+        pool = self._new(1)
+        for one in task:
+            try:
+                found += await self._within(pool, [one])
+            except (BrokenProcessPool, TimeoutError):
+                found.append(self._fatal(one[0]))
+                self._end(pool)
+                pool = self._new(1)
+        self._end(pool)
+        return found
+
+    async def _within(self, pool: ProcessPoolExecutor, task: Task) -> "list[Seen | DataError]":
+        async with asyncio.timeout(SECONDS):
+            return await asyncio.wrap_future(pool.submit(_decode, task, self.size, self.fit))
 
     def _fatal(self, name: str) -> DataError:
         return DataError(
@@ -77,7 +130,12 @@ class Decoders:
         await asyncio.gather(*pids)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, and what waits for them."""
+        for _, _, future in self.waiting:
+            future.cancel()
+        self.waiting.clear()
+        for runner in self.running:
+            runner.cancel()
         self._end(self.pool)
 
     def _end(self, pool: ProcessPoolExecutor) -> None:
@@ -86,9 +144,13 @@ class Decoders:
         pool.shutdown(wait=False)  # what else was in it breaks, and is asked for again
 
 
-def _decode(data: bytes, name: str, size: int, fit: str) -> Seen | str:
-    try:
-        picture = open_picture(data, name)
-    except DataError as error:
-        return str(error)
-    return Seen(to_pixels(picture.image, size, fit), picture.notes)
+def _decode(task: Task, size: int, fit: str) -> list[Seen | DataError]:
+    found: list[Seen | DataError] = []
+    for name, data in task:
+        try:
+            picture = open_picture(data, name)
+        except DataError as error:
+            found.append(error)
+        else:
+            found.append(Seen(to_pixels(picture.image, size, fit), picture.notes))
+    return found

@@ -15,6 +15,7 @@ from imgcls.card import Card
 from imgcls.data.catalog import Images
 from imgcls.errors import ConfigError, ModelError
 from imgcls.export import certified
+from imgcls.predict import Judged
 from imgcls.runs import Run
 from imgcls.trust import Trust
 
@@ -32,16 +33,22 @@ class Served:
     trust: Trust | None
     logits: Callable[[Images], NDArray[np.float32]]  # (N, S, S, 3) to (N, classes)
 
-    def entry(
-        self, logits: NDArray[np.float32], picture: NDArray[np.uint8], top: int, coverage: float
-    ) -> dict[str, Any]:
+    def judged(self, pictures: Images) -> list[Judged]:
+        """What is believed of each of (N, S, S, 3) pictures; raises ModelError for NaN."""
+        logits = self.logits(pictures)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"The model of {self.name} answers NaN or infinity: train again.")
+        return predict.judged(self.trust, logits, pictures)
+
+    def entry(self, judged: Judged, top: int, coverage: float) -> dict[str, Any]:
         """What is answered of one picture, as `predict.predict` does."""
-        return predict.told(self.card, self.trust, logits, picture, top, coverage)
+        return predict.told(self.card, self.trust, judged, top, coverage)
 
 
-def load(run: Run, backend: str = "onnxruntime", threads: int = 0) -> Served:
+def load(run: Run, backend: str = "onnxruntime", threads: int = 0, spin: bool = True) -> Served:
     """A run's model on a backend.
 
+    threads, spin: of ONNX Runtime, see `run_onnx.load`.
     Raises ConfigError for a backend that is none, ModelError where the model is missing, or where
     its file for ONNX Runtime does not answer as PyTorch does.
     """
@@ -51,7 +58,7 @@ def load(run: Run, backend: str = "onnxruntime", threads: int = 0) -> Served:
     if backend != "onnxruntime":
         raise ConfigError(f"No backend {backend!r}. Choose one of: {', '.join(BACKENDS)}.")
     path = _onnx(run, about, known)
-    return Served(run.id, backend, about, known, _onnxruntime(path, threads))
+    return Served(run.id, backend, about, known, _onnxruntime(path, threads, spin))
 
 
 def _torch(run: Run, known: Trust | None) -> Callable[[Images], NDArray[np.float32]]:
@@ -72,10 +79,12 @@ def _torch(run: Run, known: Trust | None) -> Callable[[Images], NDArray[np.float
     return logits
 
 
-def _onnxruntime(path: Path, threads: int) -> Callable[[Images], NDArray[np.float32]]:
+def _onnxruntime(
+    path: Path, threads: int = 0, spin: bool = True
+) -> Callable[[Images], NDArray[np.float32]]:
     from imgcls.export.runtimes import run_onnx
 
-    answer, _ = run_onnx.load(str(path), threads)
+    answer, _ = run_onnx.load(str(path), threads, spin)
     return lambda pictures: answer(pictures)[0]
 
 
@@ -97,7 +106,7 @@ def _onnx(run: Run, about: Card, known: Trust | None) -> Path:
 
     def write(draft: Path) -> None:
         writers.onnx(model, about, told, draft)
-        theirs = _onnxruntime(draft, 0)(pictures)
+        theirs = _onnxruntime(draft)(pictures)
         apart = np.abs(theirs - ours).max()
         allowed = certified.TOLERANCE * max(1.0, np.abs(ours).max())
         if not apart <= allowed:
