@@ -18,6 +18,7 @@ def ask() -> None:
     predicting.about(run, model)
     files = predicting.chosen_pictures(run)
     if not files:
+        predicting.prepare(run)
         return
     found = predicting.answers(run, files, predicting.asked_with_views(run))
     predicting.taught_classes(run, found)

@@ -18,8 +18,8 @@ ROOMS = (
     "errors", "files", "config", "events", "card", "data.catalog", "runs", "answers", "jobs",
     "charts", "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine",
     "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "evaluate",
-    "worker", "trust", "deployed", "predict", "export", "serve", "batch", "feedback", "cli",
-    "ui", "pages",
+    "worker", "trust", "deployed", "predict", "export", "serve", "batch", "feedback", "taught",
+    "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name
 

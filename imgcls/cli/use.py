@@ -285,6 +285,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER…")],
     top: Annotated[int, typer.Option(help="Classes to name a picture.", min=1)] = 5,
     csv: Annotated[Path | None, typer.Option(help="Also write a table to this file.")] = None,
+    tta: Tta = False,
     json: show.Json = False,
 ) -> None:
     """Say what is on pictures. A folder stands for every file in it and below."""
@@ -295,6 +296,8 @@ def predict(
     if csv and not csv.parent.is_dir():
         raise DataError(f"There is no folder {csv.parent} for {csv.name}: make it first.")
     if csv and not json:
+        if tta:
+            raise DataError("A table takes plain answers: leave out --tta, or add --json.")
         _to_table(found, images, csv, top)
         return
     files = [file for path in images for file in _files(path)]
@@ -312,7 +315,7 @@ def predict(
                     block.append(None)
                 except DataError as error:
                     block.append({"file": name, "error": str(error)})
-            judged = iter(predictor.predict(found.id, pictures, top=top))
+            judged = iter(predictor.predict(found.id, pictures, top=top, tta=tta))
             entries += [one if one is not None else next(judged) for one in block]
             progress(len(entries), len(files), "pictures judged")
     if csv:

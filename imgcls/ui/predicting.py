@@ -84,6 +84,13 @@ def chosen_pictures(run: Run) -> list[File]:
     return [(file.name, file.getvalue()) for file in files[:MOST]]
 
 
+def prepare(run: Run) -> None:
+    """Load the model while the visitor chooses pictures; torch alone takes seconds to import."""
+    key = f"prepared {run.id}"
+    if compute.shared(key) is None:
+        compute.share(key, compute.submit(predict.predict, run.id, [], worker="model"))
+
+
 def asked_with_views(run: Run) -> bool:
     """Whether each answer shall be the mean over several views, and what that costs."""
     passes = predict.passes(run.config)
