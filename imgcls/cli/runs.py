@@ -10,7 +10,7 @@ import typer
 from imgcls import jobs, runs
 from imgcls.cli import show, train, watch
 from imgcls.config import TrainConfig, format_value
-from imgcls.errors import RunError
+from imgcls.errors import ConfigError, RunError
 
 app = typer.Typer(
     help="Runs on disk: look, stop, resume, delete, import.",
@@ -92,18 +92,37 @@ def delete(run: show.RunName, yes: show.Yes = False, json: show.Json = False) ->
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A plain state_dict.")],
-    model: Annotated[str, typer.Option(help="The network that the weights belong to.")],
-    dataset: Annotated[str, typer.Option(help="The data set on disk that it was trained on.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A plain state_dict .pth, or an export .safetensors."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The network that the weights of a .pth belong to.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The data set on disk that a .pth was trained on.")
+    ] = None,
     set_: train.Set = None,
     json: show.Json = False,
 ) -> None:
     """Make a run of weights from elsewhere, to evaluate and use them here.
 
-    They need --set normalization=… and --set stem=… as they were trained with.
+    A .pth needs --model, --dataset, --set normalization=… and --set stem=… as it was trained with;
+    what imgcls exported as .safetensors tells all that itself.
     """
-    changes = train.parse_settings(set_ or [])
-    settings = TrainConfig.from_dict({**changes, "model": model, "dataset": dataset})
-    from imgcls.models import foreign
+    told = model or dataset or set_
+    if file.suffix == ".safetensors":
+        if told:
+            raise ConfigError(f"{file.name} tells its network itself: leave out the options.")
+        from imgcls.export import returned
 
-    train.report([foreign.import_run(file, settings, datetime.now())], several=False, json=json)
+        found = returned.import_run(file, datetime.now())
+    else:
+        if not (model and dataset):
+            raise ConfigError(f"{file.name} does not tell its network: add --model and --dataset.")
+        changes = train.parse_settings(set_ or [])
+        settings = TrainConfig.from_dict({**changes, "model": model, "dataset": dataset})
+        from imgcls.models import foreign
+
+        found = foreign.import_run(file, settings, datetime.now())
+    train.report([found], several=False, json=json)

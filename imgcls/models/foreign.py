@@ -81,10 +81,15 @@ def import_state_dict(file: Path, settings: TrainConfig, classes: int, size: int
     model = models.build(
         settings.replace(pretrained=False, weights="", freeze=False), classes, size
     )
-    state = read_state_dict(file)
+    network = f"{settings.model} for {classes} classes at {size} pixels"
     inner = model.network if isinstance(model, Resized) else model  # elsewhere nobody resizes
-    wanted = inner.state_dict()
-    name, network = file.name, f"{settings.model} for {classes} classes at {size} pixels"
+    fill(inner, read_state_dict(file), file.name, network)
+    return model.eval()
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], name: str, network: str) -> None:
+    """Load a file's weights; raises ModelError, naming the key, as `import_state_dict` does."""
+    wanted = model.state_dict()
     for key in wanted:
         if key not in state:
             raise ModelError(f"{name} has no {key!r}, which {network} needs.{_hint(state, wanted)}")
@@ -104,8 +109,7 @@ def import_state_dict(file: Path, settings: TrainConfig, classes: int, size: int
             raise ModelError(f"{key!r} of {name} holds NaN or infinity: no use as weights.")
         if key.endswith("running_var") and bool((value < 0).any()):
             raise ModelError(f"{key!r} of {name} is negative, which no variance can be.")
-    inner.load_state_dict(fitting)
-    return model.eval()
+    model.load_state_dict(fitting)
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
@@ -114,7 +118,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     Runs no code from the file. Raises ModelError for a file that is too large, damaged (every
     record's checksum is verified) or anything but a plain state_dict.
     """
-    content = _read(file)
+    content = read(file)
     _check_archive(file.name, content)
     try:
         with warnings.catch_warnings():
@@ -138,7 +142,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _read(file: Path) -> bytes:
+def read(file: Path) -> bytes:
+    """A file's content, up to the limit; raises ModelError where there is none or more."""
     try:
         if not file.is_file():
             raise ModelError(f"There is no file {file.name!r} to import.")
