@@ -10,7 +10,7 @@ import typer
 from imgcls import jobs, runs
 from imgcls.cli import show, train, watch
 from imgcls.config import TrainConfig, format_value
-from imgcls.errors import ConfigError, RunError
+from imgcls.errors import RunError
 
 app = typer.Typer(
     help="Runs on disk: look, stop, resume, delete, import.",
@@ -113,13 +113,17 @@ def import_(
     told = model or dataset or set_
     if file.suffix == ".safetensors":
         if told:
-            raise ConfigError(f"{file.name} tells its network itself: leave out the options.")
+            raise typer.BadParameter(
+                f"{file.name} tells its network itself: leave out the options."
+            )
         from imgcls.export import returned
 
         found = returned.import_run(file, datetime.now())
     else:
         if not (model and dataset):
-            raise ConfigError(f"{file.name} does not tell its network: add --model and --dataset.")
+            raise typer.BadParameter(
+                f"{file.name} does not tell its network: add --model and --dataset."
+            )
         changes = train.parse_settings(set_ or [])
         settings = TrainConfig.from_dict({**changes, "model": model, "dataset": dataset})
         from imgcls.models import foreign
