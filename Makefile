@@ -1,7 +1,7 @@
 # One way in for people and for CI. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench
+.PHONY: help run test check certify bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,10 @@ check: $(VENV)/.dev  ## Lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+certify: $(VENV)/.dev  ## Train each family of networks, export it in every format, prove each file
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxschedchunk 1 tests/certify \
+		--certificates certify.jsonl $(ARGS)
 
 bench: $(VENV)/.dev  ## Measure this machine: hours (ARGS="pipeline" is minutes; JSON=bench.jsonl keeps all)
 	$(BIN)/python -m benchmarks $(if $(JSON),--json $(JSON)) $(ARGS)

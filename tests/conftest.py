@@ -4,8 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgcls import card
 from imgcls.data import catalog
+from imgcls.export import certified
 
+collect_ignore = ["certify"]  # it takes minutes: `make certify`
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -26,6 +29,24 @@ def cifar_zip():
     if not path.is_file():
         pytest.skip("no CIFAR-10 archive here; name one in IMGCLS_TEST_CIFAR10")
     return path.resolve()
+
+
+@pytest.fixture(scope="module")
+def asked_once():
+    """For certificates in several formats: PyTorch is asked once a model, not once a format."""
+    ask, told = certified._answers, {}
+
+    def answers(format, model, folder):
+        if model.name != "reference.safetensors":
+            return ask(format, model, folder)
+        run = card.read(model).run
+        if run not in told:
+            told[run] = ask(format, model, folder)
+        return told[run]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified, "_answers", answers)
+        yield
 
 
 @pytest.fixture

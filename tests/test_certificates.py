@@ -11,7 +11,7 @@ from tests.test_export import NOW
 
 
 @pytest.fixture(scope="module")
-def shipped(cifar_zip, tmp_path_factory):
+def shipped(cifar_zip, tmp_path_factory, asked_once):
     """Beside all of CIFAR-10, from which its proof takes test images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGCLS_HOME", str(tmp_path_factory.mktemp("home")))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgcls import deployed
+from imgcls import card, deployed
 from imgcls.data import catalog
 from imgcls.data.tensors import normalize
 from imgcls.errors import ConfigError, DataError, ImgclsError, ModelError
@@ -103,6 +103,27 @@ def test_a_network_that_a_format_cannot_hold_is_named(run, folder, monkeypatch):
 
     with pytest.raises(ModelError, match=r"pt2 cannot hold cnn \(TypeError: no such operator\)"):
         certified.export(run, "pt2", folder / "model.pt2", NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("torchscript-trace", {"model": "cnn", "input_size": 48}),
+        ("torchscript", {"model": "googlenet", "stem": "imagenet"}),
+    ],
+)
+def test_networks_that_resize_or_had_further_heads_become_torchscript(
+    tiny_dataset, folder, name, settings
+):
+    run = untrained_run(**settings)
+    model, facts = deployed.of_run_with_facts(run)
+    path, pictures = folder / "model.pt", torch.from_numpy(catalog.arrays("tiny", "test")[0][:3])
+
+    writers.WRITERS[name](model, card.read(run.model_path), facts, path)
+
+    with writers._legacy(), torch.inference_mode():
+        found, expected = torch.jit.load(path)(pictures), model(pictures)
+    torch.testing.assert_close(found, expected)
 
 
 def test_int8_may_lose_half_a_point_and_no_more():

@@ -263,7 +263,7 @@ def test_muon_turns_filters_at_one_norm_and_leaves_the_rest_to_adam():
 
 @pytest.mark.parametrize("name", ["vit_b_16", "convnext_tiny", "mobilenet_v3_small"])
 def test_muon_turns_nothing_but_the_weights_of_convolutions_and_linear_layers(name):
-    fitted = {"stem": "imagenet", "input_size": 224} if name == "vit_b_16" else {"stem": "small"}
+    fitted = {"stem": "imagenet", "input_size": 32} if name == "vit_b_16" else {"stem": "small"}
     model = models.build(TrainConfig(model=name, **fitted), 3, 32)
     optimizer = optim.build(model, TrainConfig(optimizer="muon", peak_lr=0.01))
     kinds = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}

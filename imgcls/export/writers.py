@@ -58,6 +58,8 @@ def torchscript(model: Deployed, card: Card, facts: str, path: Path) -> None:
 def torchscript_trace(model: Deployed, card: Card, facts: str, path: Path) -> None:
     """What happens to an example, recorded; for networks that do not compile."""
     with _legacy(), torch.no_grad():
+        # What is taken for fixed is the pictures' side, and so it is; the proof finds all else.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         traced = torch.jit.trace(model, _example(card))
         torch.jit.save(traced, path, _extra_files={"imgcls": facts})
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch.nn as nn
 import torchvision.models as published
+from torch import Tensor
 from torchvision.models.googlenet import BasicConv2d
 
 from imgcls.config import TrainConfig
@@ -27,8 +28,27 @@ class Network:
     least: int = 1  # side of the smallest image that stem small takes
     options: dict[str, Any] = field(default_factory=dict)  # of `make`
     options_as_published: dict[str, Any] = field(default_factory=dict)  # with stem imagenet alone
+    alone: type[nn.Module] | None = None  # the same network with no answer but its own
     unused: tuple[str, ...] = ()  # beginnings of names in the weights that have no place here
-    exact: bool = False  # takes no other side than that of its weights
+    patch: int = 0  # side of the squares it cuts images into; built for one size, it takes no other
+
+
+class _GoogLeNet(published.GoogLeNet):  # type: ignore[misc]
+    """Compiled, torchvision's gives a tuple of answers even where it has no auxiliary heads."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images to (N, classes) logits."""
+        logits, _, _ = self._forward(self._transform_input(images))
+        return logits  # type: ignore[no-any-return]
+
+
+class _Inception(published.Inception3):  # type: ignore[misc]
+    """As `_GoogLeNet`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images to (N, classes) logits."""
+        logits, _ = self._forward(self._transform_input(images))
+        return logits  # type: ignore[no-any-return]
 
 
 def _small_resnet(model: published.ResNet, classes: int) -> None:
@@ -132,6 +152,7 @@ NETWORKS: dict[str, Network] = {
         least=2,
         options=_NO_AUXILIARY,
         options_as_published=_OLD_NORMALIZATION,
+        alone=_GoogLeNet,
         unused=("aux1.", "aux2."),
     ),
     "inception_v3": Network(
@@ -141,6 +162,7 @@ NETWORKS: dict[str, Network] = {
         None,
         options=_NO_AUXILIARY,
         options_as_published=_OLD_NORMALIZATION,
+        alone=_Inception,
         unused=("AuxLogits.",),
     ),
     "mobilenet_v3_small": Network(
@@ -167,7 +189,7 @@ NETWORKS: dict[str, Network] = {
         published.ViT_B_16_Weights.IMAGENET1K_V1,
         "heads.head",
         None,
-        exact=True,
+        patch=16,
     ),
 }
 
@@ -179,22 +201,44 @@ def build(settings: TrainConfig, classes: int, size: int) -> nn.Module:
     """
     network = NETWORKS[settings.model]
     small = settings.stem == "small"
-    least = smallest(settings.model, settings.stem)
-    if size < least or (network.exact and size != least):
-        wanted = f"{least}×{least} pixels" if network.exact else f"at least {least}×{least} pixels"
-        raise ConfigError(
-            f"{settings.model} with stem {settings.stem} needs images of {wanted}, these have "
-            f"{size}×{size}: set input_size to {least}."
-        )
     options = network.options if small else network.options | network.options_as_published
+    if network.patch:
+        _check_patches(settings, size)
+        options = options | {"image_size": size}
+    elif size < (least := smallest(settings.model, settings.stem)):
+        raise ConfigError(
+            f"{settings.model} with stem {settings.stem} needs images of at least {least}×{least} "
+            f"pixels, these have {size}×{size}: set input_size to {least}."
+        )
     model = network.make(weights=None, num_classes=classes, **options)
+    if network.alone:
+        model.__class__ = network.alone
     if small and network.fit:
         network.fit(model, classes)
     return model
 
 
 def smallest(model: str, stem: str) -> int:
-    """Side in pixels of the smallest image that one of NETWORKS takes."""
+    """Side in pixels of the smallest image that one of NETWORKS takes, untrained."""
     network = NETWORKS[model]
+    if network.patch:
+        return network.patch
     side: int = network.least if stem == "small" else network.weights.meta["min_size"][0]
     return side
+
+
+def _check_patches(settings: TrainConfig, size: int) -> None:
+    """An image has to be cut into whole squares, and published weights know where each stands."""
+    network = NETWORKS[settings.model]
+    patch, published_size = network.patch, network.weights.meta["min_size"][0]
+    if settings.pretrained and size != published_size:
+        raise ConfigError(
+            f"{settings.model} with published weights needs images of "
+            f"{published_size}×{published_size} pixels, these have {size}×{size}: set input_size "
+            f"to {published_size}."
+        )
+    if size % patch:
+        raise ConfigError(
+            f"{settings.model} cuts images into squares of {patch}×{patch} pixels, these have "
+            f"{size}×{size}: set input_size to {-(-size // patch) * patch}."
+        )
