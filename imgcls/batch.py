@@ -53,15 +53,25 @@ def to_table(
     does not fit the files, ModelError where the model answers NaN.
     """
     loaded = served.load(run)
+    held = files.lock(_part(table))
+    if held is None:
+        raise DataError(f"{table.name} is being written by another call: wait, or name another.")
+    try:
+        return _write(loaded, files.sha256(run.model_path), iter(paths), table, top, tell)
+    finally:
+        os.close(held)
+
+
+def _write(
+    loaded: served.Served, model: str, paths: Iterator[Path], table: Path, top: int, tell: Tell
+) -> Told:
     ranks = min(top, len(loaded.card.classes))
-    part = table.with_name(f"{table.name}.part")
-    facts = {"model": files.sha256(run.model_path), "top": top}
+    part = _part(table)
     header = predict.to_csv([], ranks).encode()
-    ahead = iter(paths)
-    resumed, refused = _resume(part, facts, header, ahead)
+    resumed, refused = _resume(part, {"model": model, "top": top}, header, paths)
     done = resumed
     with open(part, "ab") as file:
-        for block in _decoded(ahead, loaded.card.size, loaded.card.fit):
+        for block in _decoded(paths, loaded.card.size, loaded.card.fit):
             entries = _answers(loaded, block, top)
             rows = predict.to_csv(entries, ranks).encode()[len(header) :]
             file.write(rows)
@@ -73,6 +83,16 @@ def to_table(
     os.replace(part, table)
     _facts_path(part).unlink(missing_ok=True)
     return Told(done, refused, resumed)
+
+
+def is_own(path: Path, table: Path) -> bool:
+    """Whether a file is the table itself, or what stands beside it while it is written."""
+    own = (table, _part(table), _facts_path(_part(table)))
+    return path.name in {one.name for one in own} and path.resolve() in {o.resolve() for o in own}
+
+
+def _part(table: Path) -> Path:
+    return table.with_name(f"{table.name}.part")
 
 
 def _answers(loaded: served.Served, block: Block, top: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from imgcls.preprocess import open_picture, printable
 
 LONGEST = 64  # characters of a class's name
 MOST = 10_000  # pictures kept: a public page must not fill a disk
+SIDE = 1024  # pixels, the longer side at most of what is kept
 
 
 def root() -> Path:
@@ -39,6 +40,7 @@ def keep(name: str, data: bytes, label: str) -> Path:
     """
     folder = root() / checked(label)
     image = open_picture(data, name).image
+    image.thumbnail((SIDE, SIDE))  # a photograph as PNG would exceed what may be imported
     digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()[:32]
     path = folder / f"{digest}.png"
     before = [other for other in root().glob(f"*/{digest}.png") if other != path]
@@ -61,7 +63,7 @@ def counts() -> dict[str, int]:
 
 def pictures(label: str) -> list[Path]:
     """The files kept under a class, in a lasting order."""
-    return sorted((root() / label).glob("*.png"))
+    return sorted(path for path in (root() / label).glob("*.png") if path.is_file())
 
 
 def _save(image: Image.Image, path: Path) -> None:

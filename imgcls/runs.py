@@ -367,13 +367,15 @@ def shipped() -> Run:
     """
     run = Run(config.home() / SHIPPED)
     source = ASSETS / SHIPPED
-    parts = {path.relative_to(source) for path in source.rglob("*")}
+    parts = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
     try:
         same = (run.path / "config.json").read_bytes() == (source / "config.json").read_bytes()
-        if same and all((run.path / part).exists() for part in parts):
+        if same and all(_size(run.path / part) == _size(source / part) for part in parts):
             return run
     except FileNotFoundError:
         pass  # not there yet
+    if not os.access(config.home() if config.home().exists() else config.home().parent, os.W_OK):
+        return Run(source)  # nothing more can be made of it, but it answers
     config.home().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{SHIPPED}-", dir=config.home()) as folder:
         shutil.copytree(source, Path(folder) / "new")
@@ -383,6 +385,10 @@ def shipped() -> Run:
         with contextlib.suppress(OSError):
             (Path(folder) / "new").rename(run.path)
     return run
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def get(run_id: str) -> Run:

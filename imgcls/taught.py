@@ -6,6 +6,7 @@ Snell et al. 2017 (arXiv:1703.05175) use it for few pictures. Known images set h
 enough. The pictures are those that `feedback` keeps under names that the model does not know.
 """
 
+import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgcls import card, feedback, preprocess, runs
 from imgcls.data.catalog import Images
-from imgcls.errors import ModelError
+from imgcls.errors import DataError, ModelError
 from imgcls.evaluate import predictions
 from imgcls.runs import Run
 from imgcls.trust import PASSING
@@ -100,8 +101,11 @@ def known_images(run: Run) -> tuple[NDArray[np.float16], NDArray[np.int64]] | No
     Its validation images; for the model that ships, images that come with it.
     """
     if run.known_path.exists():
-        with np.load(run.known_path, allow_pickle=False) as file:
-            return file["features"], file["labels"]
+        try:
+            with np.load(run.known_path, allow_pickle=False) as file:
+                return file["features"], file["labels"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise ModelError(f"{run.id}/known.npz is damaged: delete the run's folder.") from None
     features = predictions.features(run, "validation")
     answers = predictions.load(run, "validation")
     return None if features is None or answers is None else (features, answers.labels)
@@ -131,10 +135,15 @@ def _of(run: Run, changed: int, paths: tuple[Path, ...]) -> Taught:
     about = card.read(run.model_path)
     new: dict[str, list[NDArray[np.uint8]]] = {}
     for path in paths:
-        image = preprocess.open_picture(path.read_bytes(), path.name).image
+        try:
+            image = preprocess.open_picture(path.read_bytes(), path.name).image
+        except (DataError, OSError):
+            continue  # nothing that `feedback` wrote: it concerns nobody here
         new.setdefault(path.parent.name, []).append(
             preprocess.to_pixels(image, about.size, about.fit)
         )
+    if not new:
+        raise ModelError("No picture of those kept of new classes can be read: keep others.")
     told = {}
     for name, few in new.items():
         features = predictions.see(run.id, np.stack(few))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imgcls import card
 from imgcls.data import catalog
 from imgcls.data.catalog import Images
-from imgcls.errors import ImgclsError
+from imgcls.errors import ImgclsError, RunError
 from imgcls.evaluate import calibrate, predictions
 from imgcls.runs import Run
 
@@ -27,6 +27,7 @@ AT_ONCE = 2**20  # pixels that are floats at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SMALLEST = 4  # pixels a side of the last of an image's halvings
 FLOOR = 1e-5  # added to an energy, about that of one step of 255 in one pixel of a hundred
+FEWEST = 4  # images; half of them tell what is usual
 RIDGE = 1e-6  # added to a variance, so that what never varies can be divided by
 
 Floats = NDArray[np.float64]
@@ -84,12 +85,13 @@ class Trust:
 def fit(
     source: str, pictures: Images, logits: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> Trust:
-    """From a model's answers to (N, S, S, 3) images that it did not learn from, N >= 2."""
+    """From a model's answers to (N, S, S, 3) images that it did not learn from, N >= FEWEST."""
     temperature = calibrate.temperature(logits, labels)
     shares = calibrate.scaled(logits, temperature)
     looks: Floats = appearance(pictures)
-    center: Floats = looks.mean(0)
-    spread = np.cov(looks.T) + RIDGE * np.eye(looks.shape[1])
+    # Every other image tells what is usual, the rest how unusual a known image may be.
+    center: Floats = looks[::2].mean(0)
+    spread = np.cov(looks[::2].T) + RIDGE * np.eye(looks.shape[1])
     precision: Floats = np.linalg.inv(spread).astype(np.float64)
     trust = Trust(
         source=source,
@@ -101,11 +103,11 @@ def fit(
         },
         center=center,
         precision=precision,
-        strangeness=_ranks(_distances(looks, center, precision)),
-        doubt=_ranks(1 - shares.max(1)),
+        strangeness=_ranks(_distances(looks[1::2], center, precision)),
+        doubt=_ranks(1 - shares[1::2].max(1)),
         limit=np.inf,
     )
-    unlike = np.sort(trust.unlikeness(pictures, shares))
+    unlike = np.sort(trust.unlikeness(pictures[1::2], shares[1::2]))
     rank = int(np.ceil((len(unlike) + 1) * PASSING))  # as conformal prediction takes it
     return replace(trust, limit=float(unlike[min(rank, len(unlike)) - 1]))
 
@@ -130,17 +132,20 @@ def of_run(run: Run) -> Trust | None:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> Trust:
-    return Trust.from_dict(json.loads(path.read_text("utf-8")))
+    try:
+        return Trust.from_dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{path.parent.name}/{path.name} is damaged: import it again.") from None
 
 
 @lru_cache(maxsize=8)
 def _of_run(run: Run, changed: int, model: int, data: str) -> Trust | None:
     # Times and fingerprint are in the key, so a changed model or data set is looked at anew.
     answers = predictions.load(run, "validation")
-    if answers is None or len(answers.labels) < 2:
+    if answers is None or len(answers.labels) < FEWEST:
         return None
     size = card.read(run.model_path).size
-    most = min(len(answers.labels), max(2, PIXELS // size**2))
+    most = min(len(answers.labels), max(FEWEST, PIXELS // size**2))
     rows = np.linspace(0, len(answers.labels) - 1, most).round().astype(np.int64)
     pictures = predictions.pictures(run, "validation", rows)
     source = f"{len(rows):,} validation images of {answers.dataset}, as {run.id} answers them"

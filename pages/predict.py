@@ -20,7 +20,10 @@ def ask() -> None:
     if not files:
         predicting.prepare(run)
         return
-    found = predicting.answers(run, files, predicting.asked_with_views(run))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        coverage = predicting.chosen_coverage(run)
+        tta = predicting.asked_with_views(run)
+    found = predicting.answers(run, files, coverage, tta)
     predicting.taught_classes(run, found)
     if len(found) == 1:
         predicting.one(found[0], model.classes)

@@ -161,3 +161,26 @@ def test_without_the_data_there_is_no_proof_and_no_file(run, folder):
         certified.export(run, "onnx", folder / "model.onnx", NOW)
 
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("part", ["logits", "single", "probabilities"])
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
+def test_answers_of_nan_and_false_probabilities_are_refused(part, name):
+    logits = np.tile([2.0, 1.0], (10, 1))
+
+    def answers(**changed):
+        return {
+            "logits": logits, "probabilities": logits / 3, "single": logits[:1],
+            "seconds": np.array([0.001, 0.001]), **changed,
+        }  # fmt: skip
+
+    def refused(**changed):
+        labels = np.zeros(10, np.int64)
+        return certified.compared(answers(), answers(**changed), labels, formats.FORMATS[name])[
+            "refused"
+        ]
+
+    assert not refused()
+    assert refused(**{part: answers()[part] * np.nan})
+    if name == "onnx":
+        assert refused(**{part: answers()[part] + 0.01})

@@ -9,6 +9,7 @@ from PIL import Image
 from imgcls import feedback
 from imgcls.data import importer
 from imgcls.errors import DataError
+from imgcls.preprocess import open_picture
 from tests.making import png
 
 
@@ -66,3 +67,14 @@ def test_it_does_not_fill_a_disk(home, monkeypatch):
     with pytest.raises(DataError, match="are kept already"):
         feedback.keep("b.png", png(2), "cat")
     feedback.keep("a.png", png(1), "dog")  # the same one may still be corrected
+
+
+def test_a_large_photograph_is_kept_small_enough_to_be_read_again(home):
+    noise = np.random.default_rng(0).integers(0, 256, (2400, 3200, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", quality=50)
+
+    path = feedback.keep("photo.jpg", buffer.getvalue(), "zebra")
+
+    kept = open_picture(path.read_bytes(), path.name).image
+    assert max(kept.size) == feedback.SIDE

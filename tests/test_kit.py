@@ -126,3 +126,30 @@ def test_a_format_that_needs_imgcls_has_no_kit(run, tmp_path):
 
     with pytest.raises(ConfigError, match="take onnx, onnx-int8"):
         kit.pack(run, model, tmp_path / "kit.zip")
+
+
+@pytest.mark.parametrize(("part", "value"), [("logits", "nan"), ("probabilities", "0.5")])
+def test_nan_and_false_probabilities_do_not_agree(unpacked, part, value):
+    runtime = next(unpacked.glob("run_*.py"))
+    index = ("logits", "probabilities").index(part)
+    runtime.write_text(
+        runtime.read_text("utf-8")
+        + f"""
+
+honest = load
+
+def load(path, threads=0):
+    answer, told = honest(path, threads)
+    def false(pictures):
+        parts = list(answer(pictures))
+        parts[{index}] = parts[{index}] * 0 + float("{value}")
+        return parts
+    return false, told
+""",
+        "utf-8",
+    )
+
+    proved = python(unpacked, "verify.py")
+
+    assert proved.returncode == 1
+    assert proved.stdout.startswith("DOES NOT AGREE")

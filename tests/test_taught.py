@@ -107,3 +107,15 @@ def test_what_the_last_layer_sees_is_what_evaluation_stores(tiny_dataset):
     seen = predictions.see(run.id, predictions.pictures(run, "validation", np.arange(3)))
 
     assert np.allclose(seen.astype(float), stored[:3].astype(float), atol=2e-3)
+
+
+def test_foreign_files_among_what_was_kept_are_passed_over(tiny_dataset):
+    run = judged_run(model="cnn")
+    folder = feedback.keep("mine.png", png(), "noise").parent
+    (folder / "junk.png").write_bytes(b"junk")
+    (folder / "folder.png").mkdir()
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+
+    (said,) = taught.ask(run.id, np.zeros((1, 32, 32, 3), np.uint8))
+
+    assert said.name == "noise"

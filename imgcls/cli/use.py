@@ -285,13 +285,19 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER…")],
     top: Annotated[int, typer.Option(help="Classes to name a picture.", min=1)] = 5,
     csv: Annotated[Path | None, typer.Option(help="Also write a table to this file.")] = None,
+    coverage: Annotated[
+        float, typer.Option(help="Of the label sets in --json: 0.8, 0.85, 0.9, 0.95, 0.98 or 0.99.")
+    ] = 0.95,
     tta: Tta = False,
     json: show.Json = False,
 ) -> None:
     """Say what is on pictures. A folder stands for every file in it and below."""
     from imgcls import batch
     from imgcls import predict as predictor
+    from imgcls.evaluate.calibrate import COVERAGES
 
+    if coverage not in COVERAGES:
+        raise typer.BadParameter(f"coverage must be one of {COVERAGES}, got {coverage:g}.")
     found = show.find_run(run)
     if csv and not csv.parent.is_dir():
         raise DataError(f"There is no folder {csv.parent} for {csv.name}: make it first.")
@@ -315,7 +321,9 @@ def predict(
                     block.append(None)
                 except DataError as error:
                     block.append({"file": name, "error": str(error)})
-            judged = iter(predictor.predict(found.id, pictures, top=top, tta=tta))
+            judged = iter(
+                predictor.predict(found.id, pictures, top=top, coverage=coverage, tta=tta)
+            )
             entries += [one if one is not None else next(judged) for one in block]
             progress(len(entries), len(files), "pictures judged")
     if csv:
@@ -334,12 +342,16 @@ def _to_table(run: "Run", images: list[Path], table: Path, top: int) -> None:
     """Any number of files, without keeping them or their answers."""
     from imgcls import batch
 
-    total = sum(1 for path in images for _ in _files(path))
+    def named() -> Iterator[Path]:
+        found = (file for path in images for file in _files(path))
+        return (file for file in found if not batch.is_own(file, table))
+
+    total = sum(1 for _ in named())
     if not total:
         raise DataError(f"There is no file in {', '.join(str(p) for p in images[:3])}.")
     with show.counting("predicting") as progress:
         told = batch.to_table(
-            run, (file for path in images for file in _files(path)), table, top,
+            run, named(), table, top,
             lambda done, bad: progress(done, total, f"pictures judged, {bad:,} refused"),
         )  # fmt: skip
     again = f", {told.resumed:,} of them by an earlier call" if told.resumed else ""
@@ -408,4 +420,5 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _sentence(entry: dict[str, Any]) -> str:
-    return ", ".join(f"{one['class']} {show.percent(one['probability'])}" for one in entry["top"])
+    told = ", ".join(f"{one['class']} {show.percent(one['probability'])}" for one in entry["top"])
+    return f"unlike anything it knows; {told}" if entry["known"] is False else told

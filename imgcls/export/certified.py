@@ -31,7 +31,7 @@ from imgcls.runs import Run
 IMAGES = 2000  # that a file is proved by, at most
 ENOUGH = 1000  # of the test split; where it has fewer, validation and training images are added
 CALIBRATION = 512  # images that int8's scales come from
-TOLERANCE = 1e-4  # of max(1, the largest logit), for the largest difference of a logit
+TOLERANCE = 1e-4  # of max(1, the largest logit), for a logit's difference; for a probability's
 LOSS = 0.005  # of accuracy, that int8 may cost
 PATIENCE_SECONDS = 900.0  # for a fresh process
 WHO = {"pytorch": "PyTorch", "file": "this file"}
@@ -152,8 +152,10 @@ def compared(
     alone. Others may lose LOSS of accuracy.
     """
     ours, theirs = eager["logits"].astype(np.float64), found["logits"].astype(np.float64)
-    if theirs.shape != ours.shape or not np.isfinite(theirs).all():
+    parts = (theirs, found["single"], found["probabilities"], eager["probabilities"])
+    if theirs.shape != ours.shape or not all(np.isfinite(part).all() for part in parts):
         return {"refused": f"it answers {theirs.shape} logits, or not in numbers."}
+    false = float(np.abs(found["probabilities"] - eager["probabilities"]).max())
     n, allowed = len(labels), TOLERANCE * max(1.0, float(np.abs(ours).max()))
     apart = float(np.abs(theirs - ours).max())
     alone = float(np.abs(found["single"] - theirs[: len(found["single"])]).max())
@@ -168,15 +170,15 @@ def compared(
         refused = (
             f"a logit differs by {max(apart, alone):.2g}, more than the {allowed:.2g} allowed."
         )
+    elif format.floats and false > TOLERANCE:
+        refused = f"a probability differs by {false:.2g}, more than the {TOLERANCE:g} allowed."
     if not format.floats and lost > LOSS:
         refused = f"it loses {100 * lost:.2f} points of accuracy, more than {100 * LOSS:g}."
     return {
         "logit_difference": apart,
         "logit_difference_alone": alone,
         "logit_tolerance": allowed if format.floats else None,
-        "probability_difference": float(
-            np.abs(found["probabilities"] - eager["probabilities"]).max()
-        ),
+        "probability_difference": false,
         "top1_agreement": float((ours.argmax(1) == theirs.argmax(1)).mean()),
         "accuracy": accuracy,
         "milliseconds": {

@@ -115,17 +115,19 @@ def _golden(run: Run, certificate: dict[str, Any], model: Path) -> dict[str, byt
     held = {f"{i:02d}.png": _png(Image.fromarray(images[row])) for i, row in enumerate(rows)}
     photograph = open_picture((runs.ASSETS / "examples" / "cat.jpg").read_bytes(), "cat.jpg")
     held["photograph.png"] = _png(photograph.image)
-    logits, pixels = {}, {}
+    logits, probabilities, pixels = {}, {}, {}
     for name, data in held.items():
         seen = to_pixels(open_picture(data, name).image, size, fit)
-        logits[name] = answer(seen[None])[0][0].tolist()
+        logits[name], probabilities[name] = (part[0].tolist() for part in answer(seen[None]))
         if name == "photograph.png":
             pixels[name] = seen.tolist()
     largest = max(1.0, *(abs(value) for row in logits.values() for value in row))
     told = {
         "logits": logits,
+        "probabilities": probabilities,
         "pixels": pixels,
         "tolerance": (certified.TOLERANCE if format.floats else WHOLE) * largest,
+        "probability_tolerance": certified.TOLERANCE if format.floats else WHOLE,
         "pixel_tolerance": PIXELS,
     }
     return {f"golden/{n}": d for n, d in held.items()} | {

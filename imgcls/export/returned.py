@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 
 from imgcls import card, config, models, runs
 from imgcls.card import FORMAT, Card
@@ -24,11 +25,13 @@ from imgcls.events import Ended
 from imgcls.models import foreign
 from imgcls.preprocess import FITS
 from imgcls.runs import Run
-from imgcls.trust import Trust
+from imgcls.trust import Trust, appearance
 
 SIZES = (8, 512)  # pixels a side
 CLASSES = (2, 10_000)
 LONGEST = 200  # characters of a name
+MOST = 1e30  # the largest number
+TEMPERATURES = (0.01, 100.0)
 HEADER = 16 * 2**20  # bytes of text in the file
 
 
@@ -47,6 +50,13 @@ def import_run(file: Path, now: datetime) -> Run:
     except safetensors.SafetensorError as error:
         raise _damaged(file.name, str(error)) from None
     foreign.fill(model, state, file.name, f"{settings.model} as its card has it")
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, about.size, about.size))
+    except RuntimeError:
+        raise _damaged(
+            file.name, f"its network takes no pictures of {about.size}×{about.size} pixels"
+        ) from None
     run = runs.create(settings, about.fingerprint, now)
     run.save_model(lambda path: models.save(path, model, about))
     if trust:
@@ -74,7 +84,7 @@ def _told(name: str, content: bytes) -> tuple[Card, dict[str, Any] | None]:
         raise _damaged(name, "its card cannot be read") from None
     if why := _wrong(about):
         raise _damaged(name, why)
-    if trust is not None and (why := _wrong_trust(trust)):
+    if trust is not None and (why := _wrong_trust(trust, about.size)):
         raise _damaged(name, why)
     return about, trust
 
@@ -84,7 +94,8 @@ def _wrong(about: Card) -> str:
     texts = (*about.classes, about.run, about.recipe, about.dataset, about.fingerprint)
     checks = {
         "names that are none": all(
-            isinstance(text, str) and 0 < len(text) <= LONGEST for text in texts
+            isinstance(text, str) and 0 < len(text) <= LONGEST and text.isprintable()
+            for text in texts
         ),
         f"{len(about.classes)} classes, or one twice": (
             CLASSES[0] <= len(set(map(str, about.classes))) == len(about.classes) <= CLASSES[1]
@@ -102,16 +113,18 @@ def _wrong(about: Card) -> str:
     return next((f"its card tells of {what}" for what, good in checks.items() if not good), "")
 
 
-def _wrong_trust(told: Any) -> str:
-    """As `_wrong`, of what is known of a model's confidence."""
+def _wrong_trust(told: Any, size: int) -> str:
+    """As `_wrong`, of what is known of a model's confidence in size×size pictures."""
     try:
         found = Trust.from_dict(told)
-        width = len(found.center)
+        width = found.center.size
         good = (
             isinstance(found.source, str)
             and type(found.n) is int
             and _numbers([found.temperature, found.limit, *found.label_sets.values()])
-            and found.temperature > 0
+            and TEMPERATURES[0] <= found.temperature <= TEMPERATURES[1]
+            and found.limit >= 0
+            and found.center.shape == appearance(np.zeros((1, size, size, 3), np.uint8))[0].shape
             and set(found.label_sets) == {f"{one:g}" for one in COVERAGES}
             and found.precision.shape == (width, width)
             and all(
@@ -129,7 +142,7 @@ def _wrong_trust(told: Any) -> str:
 
 
 def _numbers(values: Any) -> bool:
-    return all(type(one) in (int, float) and np.isfinite(one) for one in values)
+    return all(type(one) in (int, float) and abs(one) <= MOST for one in values)  # so no NaN
 
 
 def _settings(name: str, about: Card) -> TrainConfig:

@@ -12,6 +12,7 @@ from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
 from imgcls.evaluate import predictions
+from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
 from imgcls.ui import compute, one_image, pasting, pictures, stored, tasks, widgets
@@ -20,6 +21,7 @@ from imgcls.ui.gallery import Tile, gallery
 MOST = 200  # pictures at a time
 CHUNK = 16  # pictures a call
 TOP = 5
+COVERAGE = 0.95  # of label sets, unless another is chosen
 EXAMPLES = 24
 CAMERA = 480  # CSS pixels
 ROWS = 15  # a longer table scrolls
@@ -106,9 +108,30 @@ def asked_with_views(run: Run) -> bool:
     )
 
 
-def answers(run: Run, files: list[File], tta: bool) -> list[Answer]:
+def chosen_coverage(run: Run) -> float:
+    """How often a label set shall hold the true class; 0.95 where nothing is known of that."""
+    if trust.of_run(run) is None:
+        return COVERAGE
+    return st.select_slider(
+        "Label sets hold the true class in",
+        COVERAGES,
+        value=COVERAGE,
+        format_func=lambda share: f"{share:.0%}",
+        key=f"predict_coverage {run.id}",
+        width=320,
+        help="Of pictures like those that it knows; the surer it shall be, the more classes.",
+    )
+
+
+def answers(run: Run, files: list[File], coverage: float, tta: bool) -> list[Answer]:
     """The model's answer for each picture, kept in this session alone while they stay the same."""
-    key = (run.id, run.model_path.stat().st_mtime_ns, tta, tuple((n, hash(d)) for n, d in files))
+    key = (
+        run.id,
+        run.model_path.stat().st_mtime_ns,
+        coverage,
+        tta,
+        tuple((n, hash(d)) for n, d in files),
+    )
     kept = st.session_state.get("predict_answers")
     if kept is not None and kept[0] == key:
         return list(kept[1])
@@ -117,7 +140,7 @@ def answers(run: Run, files: list[File], tta: bool) -> list[Answer]:
     with st.spinner(text):
         bar = st.progress(0.0) if len(files) > CHUNK else None
         for start in range(0, len(files), CHUNK):
-            found += _ask(run.id, files[start : start + CHUNK], tta)
+            found += _ask(run.id, files[start : start + CHUNK], coverage, tta)
             if bar:
                 bar.progress(len(found) / len(files), f"{len(found)} of {len(files)} pictures")
         if bar:
@@ -163,7 +186,7 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
             held = " or ".join(widgets.escape(printable(name)) for name in answer["labels"])
             st.markdown(
                 f"Label set: **{held or 'none of its classes'}**",
-                help="The classes that hold the true one in 95 % of such pictures.",
+                help="The classes that hold the true one in as many of such pictures as chosen.",
             )
         if "taught" in answer:
             st.markdown(_taught(answer["taught"]))
@@ -421,15 +444,17 @@ def _row(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _ask(run: str, files: list[File], tta: bool = False) -> list[Answer]:
+def _ask(
+    run: str, files: list[File], coverage: float = COVERAGE, tta: bool = False
+) -> list[Answer]:
     try:
-        answered: list[Answer] = compute.call(tasks.predict, run, files, TOP, tta)
+        answered: list[Answer] = compute.call(tasks.predict, run, files, TOP, coverage, tta)
     except (RunError, ModelError):
         raise
     except ImgclsError as error:  # one picture ended the child: the others still get an answer
         if len(files) == 1:
             return [{"file": printable(files[0][0]), "error": f"{printable(files[0][0])}: {error}"}]
-        return [answer for file in files for answer in _ask(run, [file], tta)]
+        return [answer for file in files for answer in _ask(run, [file], coverage, tta)]
     return answered
 
 

@@ -66,12 +66,16 @@ def export(run: Run, name: str, output: Path, now: datetime, *, progress: Progre
 
 
 def predict(
-    run: str, files: list[tuple[str, bytes]], top: int, tta: bool = False
+    run: str,
+    files: list[tuple[str, bytes]],
+    top: int,
+    coverage: float = 0.95,
+    tta: bool = False,
 ) -> list[dict[str, Any]]:
     """`predict.predict`, and with each picture `shown`: PNG bytes of decoded pixels alone."""
     from imgcls import predict
 
-    answers = predict.predict(run, files, top=top, tta=tta)
+    answers = predict.predict(run, files, top=top, coverage=coverage, tta=tta)
     for answer, (name, data) in zip(answers, files, strict=True):
         if "error" not in answer:
             image = preprocess.open_picture(data, name).image

@@ -21,7 +21,7 @@ def main(paths: list[str]) -> None:
     for path in paths:
         try:
             picture = open_picture(Path(path).read_bytes(), path)
-        except DataError as error:
+        except (DataError, OSError) as error:
             print(error)
             continue
         pixels = to_pixels(picture.image, card["size"], card["fit"])
