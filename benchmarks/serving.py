@@ -22,6 +22,7 @@ import psutil
 from benchmarks import Row, in_turn, own_home
 from imgcls import predict, runs
 from imgcls.errors import RunError
+from imgcls.serve.app import Limits
 
 CLIENTS = 32
 SINGLE = 200  # pictures asked one after another
@@ -40,7 +41,7 @@ def rows(repeats: int = 5, seconds: float = 5.0) -> Iterator[Row]:
             predict.predict(runs.SHIPPED, [("cat.jpg", data)])
             taken.append(1000 * (time.perf_counter() - start))
         yield Row("a picture, in this process", tuple(taken), "ms")
-        with serving(64) as batched, serving(1) as alone:
+        with serving(Limits().batch) as batched, serving(1) as alone:
             servers = batched, alone
             idle = asyncio.run(one_by_one(batched[0], data))
             yield Row("a picture, over HTTP, idle", idle, "ms")

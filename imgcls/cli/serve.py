@@ -18,7 +18,9 @@ def serve(
     backend: Annotated[str, typer.Option(help="onnxruntime, or torch (which takes CUDA).")] = (
         "onnxruntime"
     ),
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures a batch at most.")] = 64,
+    batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Pictures a batch at most; more suit a GPU.")
+    ] = 16,
     token: Annotated[
         str, typer.Option(help="That requests must bring; or IMGCLS_TOKEN.", envvar="IMGCLS_TOKEN")
     ] = "",

@@ -43,7 +43,7 @@ REFUSALS = {TooLargeError: 413, WrongTypeError: 415}  # of pictures; 422 for oth
 class Limits:
     """What a server takes upon itself."""
 
-    batch: int = 64  # pictures at most; 1 turns batching off, of decoding too
+    batch: int = 16  # pictures at most; 1 turns batching off, of decoding too
     patience: float = 0.002  # seconds that a lonely picture waits for others
     queue: int = 512  # pictures that may wait, to be decoded and again for the model
     decoders: int = 2  # processes
