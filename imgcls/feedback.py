@@ -33,10 +33,11 @@ def checked(label: str) -> str:
 
 
 def keep(name: str, data: bytes, label: str) -> Path:
-    """Keep a picture under its right label, upright and without metadata; its path.
+    """Keep a picture under its right label, upright, at most SIDE wide or high, without metadata.
 
-    The same picture is kept once: a later label replaces an earlier one. Raises DataError for a
-    picture that cannot be used, a label that cannot be a folder, and where no room is left.
+    Gives its path. The same picture is kept once: a later label replaces an earlier one. Raises
+    DataError for a picture that cannot be used, a label that cannot be a folder, and where no room
+    is left.
     """
     folder = root() / checked(label)
     image = open_picture(data, name).image

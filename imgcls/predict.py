@@ -4,7 +4,7 @@ torch is imported where it is used, so that importing this module costs nothing.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +16,15 @@ from scipy.special import softmax
 
 from imgcls import card, preprocess, runs, trust
 from imgcls.card import Card
-from imgcls.config import TrainConfig
 from imgcls.data import spreadsheet
 from imgcls.data.catalog import Images
 from imgcls.errors import DataError, ModelError
+from imgcls.evaluate import views
 from imgcls.trust import Floats, Trust
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from imgcls.deployed import Deployed
 
 
@@ -49,22 +51,21 @@ def predict(
         seconds  from the file's bytes to the answer
 
     Each picture is judged by itself, so its answer does not depend on its neighbours. With `tta` it
-    is the mean over `passes` views; its temperature stays that of plain answers.
+    is the mean over `views.passes` views; its temperature stays that of plain answers.
     Raises RunError for an unknown run, ModelError where it has no usable model or answers NaN.
     """
     run = runs.get(run_id)
     card.read(run.model_path)  # says in a sentence what is missing, before stat() does
     known = trust.of_run(run)
     model, of_model = _model(run.model_path, run.model_path.stat().st_mtime_ns, known)
-    views = run.config if tta else None
-    return [
-        _judge(model, of_model, known, name, data, top, coverage, views) for name, data in pictures
-    ]
 
+    def ask(pictures: "Tensor") -> "Tensor":
+        if tta:
+            return views.answer(model.network, model.inputs(pictures), run.config)
+        logits: Tensor = model(pictures)[0]
+        return logits
 
-def passes(settings: TrainConfig) -> int:
-    """Views that an answer with test-time augmentation is the mean of: see `evaluate.views`."""
-    return (2 if settings.flip else 1) * (3 if settings.crop_pad else 1)
+    return [_judge(ask, of_model, known, name, data, top, coverage) for name, data in pictures]
 
 
 def to_csv(entries: Sequence[dict[str, Any]], most: int | None = None) -> str:
@@ -94,18 +95,15 @@ def _model(path: Path, mtime_ns: int, known: Trust | None) -> tuple["Deployed", 
 
 
 def _judge(
-    model: "Deployed",
+    ask: Callable[["Tensor"], "Tensor"],
     of_model: Card,
     known: Trust | None,
     name: str,
     data: bytes,
     top: int,
     coverage: float,
-    views_of: TrainConfig | None,
 ) -> dict[str, Any]:
     import torch
-
-    from imgcls.evaluate import views
 
     start = time.perf_counter()
     file = preprocess.printable(name)
@@ -115,11 +113,7 @@ def _judge(
         return {"file": file, "error": str(error)}
     seen = preprocess.to_pixels(picture.image, of_model.size, of_model.fit)
     with torch.inference_mode():
-        pictures = torch.from_numpy(seen)[None]
-        if views_of:
-            logits = views.answer(model.network, model.inputs(pictures), views_of).numpy()
-        else:
-            logits = model(pictures)[0].numpy()
+        logits = ask(torch.from_numpy(seen)[None]).numpy()
     if not np.isfinite(logits).all():
         raise ModelError(
             f"The model of {of_model.run} answers NaN or infinity: its training diverged. "

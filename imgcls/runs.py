@@ -374,8 +374,15 @@ def shipped() -> Run:
             return run
     except FileNotFoundError:
         pass  # not there yet
-    if not os.access(config.home() if config.home().exists() else config.home().parent, os.W_OK):
-        return Run(source)  # nothing more can be made of it, but it answers
+    try:
+        return _laid_down(source, run)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return Run(source)  # in a home that nobody may write it answers where it stands
+
+
+def _laid_down(source: Path, run: Run) -> Run:
     config.home().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{SHIPPED}-", dir=config.home()) as folder:
         shutil.copytree(source, Path(folder) / "new")

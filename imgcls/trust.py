@@ -116,11 +116,11 @@ def of_run(run: Run) -> Trust | None:
     """From a run's stored answers to its validation images; None where it has none to trust.
 
     A run that learned from its validation images has nothing to be judged by, nor has an imported
-    one, nor one whose answers are not stored.
+    one, nor one whose answers are not stored. Raises RunError where what came with it is damaged.
     """
+    if run.trust_path.exists():  # fitted elsewhere, as for the model that ships with the app
+        return _read(run.trust_path, run.trust_path.stat().st_mtime_ns)
     try:
-        if run.trust_path.exists():  # fitted elsewhere, as for the model that ships with the app
-            return _read(run.trust_path, run.trust_path.stat().st_mtime_ns)
         if predictions.learned(run, "validation"):
             return None
         changed = run.predictions_path("validation").stat().st_mtime_ns

@@ -4,7 +4,7 @@ import streamlit as st
 
 from imgcls import card
 from imgcls.errors import ImgclsError
-from imgcls.ui import frame, predicting, widgets
+from imgcls.ui import frame, predicting, teaching, widgets
 
 frame.page("pages/predict.py")
 frame.header("Predict", "What a trained model says of your pictures.")
@@ -24,7 +24,7 @@ def ask() -> None:
         coverage = predicting.chosen_coverage(run)
         tta = predicting.asked_with_views(run)
     found = predicting.answers(run, files, coverage, tta)
-    predicting.taught_classes(run, found)
+    teaching.ask(run, found)
     if len(found) == 1:
         predicting.one(found[0], model.classes)
         predicting.closer(run, files[0], found[0], model)

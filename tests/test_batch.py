@@ -160,3 +160,17 @@ def test_large_pictures_are_made_small_before_they_wait(run, tmp_path):
     blocks = list(batch._decoded(iter([tmp_path / "large.png"] * 3), 8, "squash"))
 
     assert [len(pixels) for block in blocks for _, pixels in block] == [8 * 8 * 3] * 3
+
+
+def test_two_calls_do_not_write_one_table(run, files, tmp_path):
+    table, told = tmp_path / "out.csv", []
+
+    def second(done, bad):
+        with pytest.raises(DataError, match="is being written by another call"):
+            batch.to_table(run, files, table, 2)
+        told.append(done)
+
+    batch.to_table(run, files, table, 2, second)
+
+    assert told
+    assert len(rows(table)) == len(files)

@@ -655,6 +655,32 @@ def test_predict_writes_a_table(answer, tiny_dataset, tmp_path, monkeypatch):
     assert rows[0]["class"] in catalog.load("tiny").classes
 
 
+def test_a_table_in_the_folder_of_its_pictures_does_not_list_itself(call, tiny_dataset, tmp_path):
+    run, table = untrained_run(), tmp_path / "out.csv"
+    (tmp_path / "a.png").write_bytes(png())
+    for _ in range(2):  # the second time the table is there
+        cli.app(["predict", run.id, str(tmp_path), "--csv", str(table)], standalone_mode=False)
+        with open(table, newline="", encoding="utf-8") as file:
+            assert [Path(row["file"]).name for row in csv.DictReader(file)] == ["a.png"]
+
+
+def test_predict_says_where_a_picture_is_like_nothing_it_knows(call, home):
+    folder = runs.ASSETS / "examples"
+    _, out, _ = call("predict", "shipped", folder / "cat.jpg", folder / "galaxies.jpg")
+
+    cat, galaxies = out.splitlines()
+    assert "cat.jpg: cat " in cat
+    assert "galaxies.jpg: unlike anything it knows; " in galaxies
+
+
+@pytest.mark.parametrize("coverage", ["0.5", "nan"])
+def test_a_coverage_that_there_is_none_of_is_wrong_use(call, home, coverage):
+    status, _, err = call("predict", "shipped", "a.png", "--coverage", coverage)
+
+    assert status == 2
+    assert "coverage must be one of" in err
+
+
 def test_a_folder_that_does_not_exist_for_the_table_is_told_first(refusal, tiny_dataset, tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     table = tmp_path / "nowhere" / "out.csv"

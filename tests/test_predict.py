@@ -10,7 +10,7 @@ from PIL import Image
 from imgcls import predict, preprocess, trust
 from imgcls.data.spreadsheet import to_csv
 from imgcls.errors import ModelError, RunError
-from imgcls.evaluate import predictions
+from imgcls.evaluate import predictions, views
 from tests.making import png, save_model, untrained_run
 
 pytestmark = pytest.mark.usefixtures("tiny_dataset")
@@ -156,7 +156,7 @@ def test_views_are_those_of_the_recipe_and_their_mean_is_the_answer(tiny_dataset
         (entry,) = predict.predict(run.id, [("a.png", buffer.getvalue())], **options)
         return {one["class"]: one["probability"] for one in entry["top"]}
 
-    assert [predict.passes(run.config) for run in (plain, mirrored, shifted)] == [1, 2, 6]
+    assert [views.passes(run.config) for run in (plain, mirrored, shifted)] == [1, 2, 6]
     assert shares(plain, picture, tta=True) == shares(plain, picture)
     both = shares(mirrored, picture, tta=True)
     assert both == pytest.approx(shares(mirrored, picture[:, ::-1], tta=True), abs=1e-6)

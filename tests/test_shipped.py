@@ -1,5 +1,6 @@
 """The model that comes with imgcls: whole, honest about itself, and of use with nothing else."""
 
+import errno
 import json
 import re
 
@@ -81,3 +82,34 @@ def test_another_one_replaces_the_copy_under_the_home(shipped, monkeypatch, tmp_
 
     assert runs.get(runs.SHIPPED).facts["created"]
     assert [path.name for path in shipped.path.parent.iterdir() if path.name[0] == "."] == []
+
+
+@pytest.mark.parametrize("name", ["trust.json", "known.npz", "model.safetensors"])
+def test_what_was_damaged_in_the_home_is_laid_down_again(shipped, name):
+    (shipped.path / name).write_bytes(b"{")
+
+    again = runs.get(runs.SHIPPED)
+
+    assert (again.path / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_in_a_home_that_nobody_may_write_it_answers_where_it_stands(home, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(runs.tempfile, "TemporaryDirectory", refuse)
+
+    assert runs.shipped().path == FOLDER
+    (entry,) = predict.predict(runs.SHIPPED, [("cat.jpg", EXAMPLES[1].read_bytes())])
+    assert entry["calibrated"]
+    assert list(home.iterdir()) == []
+
+
+def test_a_full_disk_is_not_taken_for_one(home, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs.tempfile, "TemporaryDirectory", refuse)
+
+    with pytest.raises(OSError, match="No space left"):
+        runs.shipped()

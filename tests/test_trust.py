@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from imgcls import trust
+from imgcls.errors import RunError
 from imgcls.evaluate import calibrate, predictions
 from tests.making import untrained_run
 
@@ -111,3 +112,23 @@ def test_a_run_that_learned_from_all_images_is_not_trusted(tiny_dataset):
     predictions.compute(run.id, "validation")
 
     assert trust.of_run(run) is None
+
+
+def test_what_came_with_a_run_and_is_damaged_is_told(tiny_dataset):
+    run = untrained_run()
+    run.trust_path.write_text("{")
+
+    with pytest.raises(RunError, match=r"trust\.json is damaged"):
+        trust.of_run(run)
+
+
+def test_known_images_pass_also_where_few_told_what_is_usual():
+    passed = []
+    for seed in range(10):
+        chance = np.random.default_rng(seed)
+        pictures = chance.integers(0, 256, (520, 8, 8, 3), dtype=np.uint8)
+        logits = chance.normal(size=(520, 3)).astype(np.float32)
+        told = trust.fit("made", pictures[:20], logits[:20], chance.integers(0, 3, 20))
+        passed.append(told.known(pictures[20:], told.shares(logits[20:])).mean())
+
+    assert np.mean(passed) > 0.9

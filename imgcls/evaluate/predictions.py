@@ -334,13 +334,21 @@ def see(run_id: str, images: Images) -> NDArray[np.float16] | None:
     """(N, width) of what a run's last layer sees of (N, size, size, 3) images, as `features`."""
     import torch
 
-    asked = judge(runs.get(run_id))
-    seen, width = _listen(asked.model)
+    run = runs.get(run_id)
+    asked, seen, width = _listening(run, run.model_path.stat().st_mtime_ns)
     if not width:
         return None
+    seen.clear()
     with torch.inference_mode():
         asked.answer(torch.from_numpy(images).to(asked.device))
     return np.concatenate([_half(block) for block in seen])
+
+
+@lru_cache(maxsize=2)
+def _listening(run: Run, changed: int) -> tuple[Judge, list["Tensor"], int]:
+    # The modification time is in the key, so a run that goes on training is loaded anew.
+    asked = judge(run)
+    return asked, *_listen(asked.model)
 
 
 def _listen(model: "nn.Module") -> tuple[list["Tensor"], int]:

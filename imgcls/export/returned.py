@@ -19,7 +19,9 @@ from imgcls import card, config, models, runs
 from imgcls.card import FORMAT, Card
 from imgcls.config import TrainConfig
 from imgcls.data import catalog
-from imgcls.errors import ConfigError, ImgclsError, ModelError
+from imgcls.data.importer import SIZES
+from imgcls.data.sources import class_name
+from imgcls.errors import ConfigError, DataError, ImgclsError, ModelError
 from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.events import Ended
 from imgcls.models import foreign
@@ -27,7 +29,6 @@ from imgcls.preprocess import FITS
 from imgcls.runs import Run
 from imgcls.trust import Trust, appearance
 
-SIZES = (8, 512)  # pixels a side
 CLASSES = (2, 10_000)
 LONGEST = 200  # characters of a name
 MOST = 1e30  # the largest number
@@ -82,7 +83,11 @@ def _told(name: str, content: bytes) -> tuple[Card, dict[str, Any] | None]:
         about = Card(**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _damaged(name, "its card cannot be read") from None
-    if why := _wrong(about):
+    try:
+        why = _wrong(about)
+    except DataError as error:
+        why = str(error)
+    if why:
         raise _damaged(name, why)
     if trust is not None and (why := _wrong_trust(trust, about.size)):
         raise _damaged(name, why)
@@ -90,15 +95,16 @@ def _told(name: str, content: bytes) -> tuple[Card, dict[str, Any] | None]:
 
 
 def _wrong(about: Card) -> str:
-    """What a card says that cannot be; empty for nothing."""
-    texts = (*about.classes, about.run, about.recipe, about.dataset, about.fingerprint)
+    """What a card says that cannot be, empty for nothing; DataError for a class's name."""
+    texts = (about.run, about.recipe, about.dataset, about.fingerprint)
     checks = {
         "names that are none": all(
             isinstance(text, str) and 0 < len(text) <= LONGEST and text.isprintable()
             for text in texts
         ),
         f"{len(about.classes)} classes, or one twice": (
-            CLASSES[0] <= len(set(map(str, about.classes))) == len(about.classes) <= CLASSES[1]
+            all(isinstance(one, str) and class_name(one) == one for one in about.classes)
+            and CLASSES[0] <= len(set(about.classes)) == len(about.classes) <= CLASSES[1]
         ),
         "a size that is none": (
             type(about.size) is int and SIZES[0] <= about.size <= SIZES[1] and about.fit in FITS

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import feedback, predict, runs, taught, trust
+from imgcls import predict, runs, trust
 from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
-from imgcls.evaluate import predictions
+from imgcls.evaluate import predictions, views
 from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
-from imgcls.ui import compute, one_image, pasting, pictures, stored, tasks, widgets
+from imgcls.ui import compute, one_image, pasting, pictures, stored, tasks, teaching, widgets
 from imgcls.ui.gallery import Tile, gallery
 
 MOST = 200  # pictures at a time
@@ -95,7 +95,7 @@ def prepare(run: Run) -> None:
 
 def asked_with_views(run: Run) -> bool:
     """Whether each answer shall be the mean over several views, and what that costs."""
-    passes = predict.passes(run.config)
+    passes = views.passes(run.config)
     if passes == 1:  # the model was trained on pictures as they are
         return False
     return st.toggle(
@@ -189,7 +189,7 @@ def one(answer: Answer, classes: Sequence[str]) -> None:
                 help="The classes that hold the true one in as many of such pictures as chosen.",
             )
         if "taught" in answer:
-            st.markdown(_taught(answer["taught"]))
+            st.markdown(teaching.sentence(answer["taught"]))
         told = [f"{answer['seconds'] * 1000:.0f} ms from file to answer", *answer["notes"]]
         st.caption(widgets.escape(" · ".join(told)))
 
@@ -219,7 +219,7 @@ def closer(run: Run, file: File, answer: Answer, model: Card) -> None:
             _others(run, file)
     with widgets.opened("Wrong? Tell it", ":material/feedback:") as open:
         if open:
-            _tell([file], model, best)
+            teaching.tell([file], model, best)
 
 
 def _alike(run: Run, answer: Answer, model: Card) -> None:
@@ -263,88 +263,6 @@ def _others(run: Run, file: File) -> None:
         rows["then"].append(", ".join(told[1:3]))
         rows["known"].append(_KNOWN[found["known"]])
     widgets.small_table(rows)
-
-
-def _tell(files: list[File], model: Card, called: str = "") -> None:
-    """Keep pictures under their right label, which may be a new class."""
-    alone = len(files) == 1
-    label = st.selectbox(
-        "It is" if alone else f"All {len(files)} are",
-        [name for name in model.classes if name != called], index=None,
-        format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
-        key=f"predict_label {hash(tuple(data for _, data in files))}",  # stays with its pictures
-    )  # fmt: skip
-    key = "predict_keep" if alone else "predict_keep_all"
-    if st.button(
-        "Keep it" if alone else "Keep them", icon=":material/save:", key=key, disabled=not label
-    ):
-        kept, refused = 0, ""
-        for file in files:
-            try:
-                compute.call(feedback.keep, *file, label)
-                kept += 1
-            except ImgclsError as error:
-                refused = widgets.escape(error)
-        said = f"Kept{'' if alone else f' {kept}'} as {widgets.escape(label)}." if kept else ""
-        st.session_state[f"{key} said"] = said, refused
-        st.rerun()  # so that the answers above are held against a new class
-    said, refused = st.session_state.pop(f"{key} said", ("", ""))
-    if said:
-        st.success(said, icon=":material/check:")
-    if refused:
-        st.error(refused, icon=":material/error:")
-    if counts := feedback.counts():
-        told = ", ".join(f"{widgets.escape(name)} {count:,}" for name, count in counts.items())
-        st.caption(
-            f"Kept so far: {told}. A new class is recognised from about five pictures on, by what "
-            "the model sees of them; trained it is not. To train on two or more a class, with the "
-            "folder feedback of this app's workspace as FOLDER:"
-        )
-        st.code("python -m imgcls data import FOLDER --name mine", language=None, wrap_lines=True)
-
-
-def taught_classes(run: Run, found: list[Answer]) -> None:
-    """Add to each answer, as `taught`, what is said of it by new classes' kept pictures, if any."""
-    usable = [answer for answer in found if "seen" in answer]
-    for answer in usable:
-        answer.pop("taught", None)  # they are kept between runs of the page
-    if not usable or not taught.new_classes(run):
-        return
-    try:
-        _ask_taught(run, usable)
-    except ImgclsError as error:
-        st.error(widgets.escape(error), icon=":material/error:")
-
-
-def _ask_taught(run: Run, usable: list[Answer]) -> None:
-    if taught.known_images(run) is None:
-        st.caption(
-            "Pictures of new classes were kept. To hold others against them, the model has to look "
-            "at its validation images once; it is stored."
-        )
-        if not st.button("Look at the validation images", icon=":material/play_arrow:"):
-            return
-        stored.made(run, "validation")
-        if taught.known_images(run) is None:
-            st.info(one_image.NO_FEATURES)
-            return
-    said = compute.call(taught.ask, run.id, np.stack([answer["seen"] for answer in usable]))
-    for answer, one in zip(usable, said, strict=True):
-        answer["taught"] = one
-
-
-def _new(answer: Answer) -> taught.Said | None:
-    """What was taught and found in a picture."""
-    said: taught.Said | None = answer.get("taught")
-    return said if said and said.is_new else None
-
-
-def _taught(said: taught.Said) -> str:
-    name = widgets.escape(printable(said.name))
-    share = f"{said.share:.1%} of the images that it knows are as much like it"
-    if said.is_new:
-        return f"By what it was taught: **{name}**; {share}."
-    return f"Of what it was taught most like {name}, but {share}."
 
 
 def several(run: Run, files: list[File], found: list[Answer], model: Card) -> None:
@@ -396,7 +314,7 @@ def several(run: Run, files: list[File], found: list[Answer], model: Card) -> No
         st.markdown("Refused:\n\n" + "\n".join(told))
     with widgets.opened("Teach it", ":material/school:") as open:
         if open and usable:
-            _tell([files[i] for i in usable], model)
+            teaching.tell([files[i] for i in usable], model)
 
 
 @st.fragment
@@ -409,7 +327,7 @@ def _thumbnails(run: Run, files: list[File], found: list[Answer], model: Card) -
                 printable(best["class"]),
                 f"{best['probability']:.1%}",
                 *(["unlike all"] if answer["known"] is False else []),
-                *([f"{printable(new.name)}, taught"] if (new := _new(answer)) else []),
+                *([f"{printable(new.name)}, taught"] if (new := teaching.new(answer)) else []),
             ),
         )
         for answer in found
@@ -438,7 +356,7 @@ def _row(answer: Answer) -> dict[str, Any]:
         "class": top[0]["class"],
         "probability": top[0]["probability"],
         "known": _KNOWN[answer.get("known")],
-        "taught": new.name if (new := _new(answer)) else "",
+        "taught": new.name if (new := teaching.new(answer)) else "",
         "then": ", ".join(others),
         "error": answer.get("error", "").removeprefix(f"{answer['file']}: "),
     }

@@ -29,14 +29,15 @@ FAMILIES = {
     "efficientnet_b0": {},
     "resnet18": {},
     "vgg11": {},
-    "mobilenet_v3_small": {},
+    # Its batch norm moves by a hundredth a step: after fewer, evaluation knows no image's scale.
+    "mobilenet_v3_small": {"epochs": 5},
     "alexnet": {},
     "small_resnet": {},
     "speed_net": {},
     "feedforward": {},
     "simple_cnn": {},
 }
-RECIPE = {  # for all; 225 steps, after which some still answer by chance
+RECIPE = {  # for all; 225 steps an epoch
     "epochs": 1,
     "batch_size": 8,
     "optimizer": "adam",
@@ -108,6 +109,7 @@ def wrong(certificate):
     held = (
         certificate["images"] >= 1000
         and certificate["calibrated"]
+        and pytorch["low"] > 0.1  # chance
         and (
             certificate["logit_difference"] <= certificate["logit_tolerance"]
             if floats

@@ -275,5 +275,24 @@ def test_a_mean_of_views_is_a_switch_that_says_its_cost(home):
 
     assert not app.exception
     assert app.toggle[0].label == "Mean of 6 views"
+    assert "6 passes of the model instead of one" in app.toggle[0].help
     assert app.metric[0].value == "cat"
     assert app.metric[0].delta != before
+
+
+def test_label_sets_hold_the_true_class_as_often_as_chosen(home):
+    app = judged(("noise.png", png()))
+    sizes = []
+    for coverage in (0.8, 0.99):
+        app.select_slider("predict_coverage shipped").set_value(coverage).run()
+        assert not app.exception
+        (answer,) = app.session_state["predict_answers"][1]
+        sizes.append(len(answer["labels"]))
+
+    assert sizes[0] < sizes[1]
+
+
+def test_of_a_run_of_which_nothing_is_known_no_coverage_is_asked(run):
+    app = judged(("mine.png", png()))
+
+    assert not app.select_slider
