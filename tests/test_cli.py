@@ -656,10 +656,12 @@ def test_predict_writes_a_table(answer, tiny_dataset, tmp_path, monkeypatch):
 
 
 def test_a_table_in_the_folder_of_its_pictures_does_not_list_itself(call, tiny_dataset, tmp_path):
-    run, table = untrained_run(), tmp_path / "out.csv"
-    (tmp_path / "a.png").write_bytes(png())
+    run, folder = untrained_run(), tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    table = folder / "out.csv"
     for _ in range(2):  # the second time the table is there
-        cli.app(["predict", run.id, str(tmp_path), "--csv", str(table)], standalone_mode=False)
+        assert call("predict", run.id, folder, "--csv", table)[0] == 0
         with open(table, newline="", encoding="utf-8") as file:
             assert [Path(row["file"]).name for row in csv.DictReader(file)] == ["a.png"]
 
