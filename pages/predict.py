@@ -20,7 +20,7 @@ def ask() -> None:
     if not files:
         predicting.prepare(run)
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         coverage = predicting.chosen_coverage(run)
         tta = predicting.asked_with_views(run)
     found = predicting.answers(run, files, coverage, tta)

@@ -225,7 +225,12 @@ def closer(run: Run, file: File, answer: Answer, model: Card) -> None:
 def _alike(run: Run, answer: Answer, model: Card) -> None:
     """The training images that the model finds most like the picture."""
     if predictions.load(run, "train") is None:
-        catalog.load(run.config.dataset)  # says what is missing
+        if run.config.dataset not in catalog.names():
+            st.info(
+                "The images that it learned from are not on disk: import them on Explore under the "
+                f"name {widgets.escape(run.config.dataset)} to see those that are most alike."
+            )
+            return
         st.caption("The model has to look at the images that it learned from once; it is stored.")
         if not st.button("Look at the training images", icon=":material/play_arrow:"):
             return

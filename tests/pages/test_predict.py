@@ -264,7 +264,8 @@ def test_without_the_training_images_it_says_what_is_missing(home):
     app.run()
 
     assert not app.exception
-    assert "No data set named" in app.error[0].value
+    assert not app.error
+    assert "import them on Explore under the name cifar10" in said(app)
 
 
 def test_a_mean_of_views_is_a_switch_that_says_its_cost(home):
