@@ -1,12 +1,11 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from imgcls import card
-from imgcls.data import catalog
 from imgcls.export import certified
+from tests.making import publish_tiny
 
 collect_ignore = ["certify"]  # it takes minutes: `make certify`
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,20 +51,4 @@ def asked_once():
 @pytest.fixture
 def tiny_dataset(home):
     """The name of a published data set that a model learns in seconds: classes differ by colour."""
-    draw = np.random.default_rng(0)
-    splits = {}
-    for split, each in (("train", 20), ("test", 10)):
-        labels = np.repeat(np.arange(3), each)
-        images = draw.integers(0, 120, (3 * each, 32, 32, 3), dtype=np.uint8)
-        images[np.arange(len(labels)), :, :, labels] += 100
-        splits[split] = images, labels
-    with catalog.publishing("tiny") as draft:
-        catalog.write(
-            draft,
-            name="tiny",
-            classes=("red", "green", "blue"),
-            splits=splits,
-            resized="made at 32×32 px",
-            source="made up by the tests",
-        )
-    return "tiny"
+    return publish_tiny()

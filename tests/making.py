@@ -17,6 +17,27 @@ from imgcls.runs import Run
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
 
+def publish_tiny() -> str:
+    """A data set called `tiny` that a model learns in seconds: classes differ by colour."""
+    draw = np.random.default_rng(0)
+    splits = {}
+    for split, each in (("train", 20), ("test", 10)):
+        labels = np.repeat(np.arange(3), each)
+        images = draw.integers(0, 120, (3 * each, 32, 32, 3), dtype=np.uint8)
+        images[np.arange(len(labels)), :, :, labels] += 100
+        splits[split] = images, labels
+    with catalog.publishing("tiny") as draft:
+        catalog.write(
+            draft,
+            name="tiny",
+            classes=("red", "green", "blue"),
+            splits=splits,
+            resized="made at 32×32 px",
+            source="made up by the tests",
+        )
+    return "tiny"
+
+
 def untrained_run(dataset: str = "tiny", now: datetime = NOW, **settings: object) -> Run:
     """A run on a data set on disk with the weights it was born with, and nothing trained."""
     config = TrainConfig(dataset=dataset, **{"model": "softmax", **settings})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,25 +12,34 @@ import pytest
 
 from imgcls.errors import ConfigError, DataError
 from imgcls.export import certified, kit
-from tests.making import judged_run, png
+from tests.making import judged_run, png, publish_tiny
 
 NOW = datetime(2026, 11, 26, 12)
 
 
-@pytest.fixture
-def run(tiny_dataset):
-    return judged_run(model="cnn")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLS_HOME", str(tmp_path_factory.mktemp("home")))
+        publish_tiny()
+        yield judged_run(model="cnn")
 
 
-@pytest.fixture
-def unpacked(run, tmp_path):
-    """The kit of an ONNX file, unpacked where no imgcls is near."""
-    model, folder = tmp_path / "model.onnx", tmp_path / "kit"
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """An ONNX file beside its certificate and its kit."""
+    model = tmp_path_factory.mktemp("exported") / "model.onnx"
     certified.export(run, "onnx", model, NOW)
-    kit.pack(run, model, tmp_path / "kit.zip")
-    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
-        archive.extractall(folder)
-    return folder
+    kit.pack(run, model, model.with_name("kit.zip"))
+    return model
+
+
+@pytest.fixture
+def unpacked(exported, tmp_path):
+    """The kit, unpacked where no imgcls is near."""
+    with zipfile.ZipFile(exported.with_name("kit.zip")) as archive:
+        archive.extractall(tmp_path / "kit")
+    return tmp_path / "kit"
 
 
 def python(folder, *arguments, executable=sys.executable):
@@ -106,9 +116,10 @@ def test_it_names_what_it_needs_and_what_it_is(unpacked, run):
     assert len((unpacked / "predict.py").read_text().splitlines()) < 40
 
 
-def test_a_file_that_is_not_its_certificates_is_refused(run, tmp_path):
-    model = tmp_path / "model.onnx"
-    certified.export(run, "onnx", model, NOW)
+def test_a_file_that_is_not_its_certificates_is_refused(run, exported, tmp_path):
+    model = tmp_path / exported.name
+    shutil.copy(certified.certificate_path(exported), certified.certificate_path(model))
+    shutil.copy(exported, model)
     model.write_bytes(model.read_bytes() + b"x")
 
     with pytest.raises(DataError, match="is another file's"):

@@ -106,14 +106,15 @@ def wrong(certificate):
         rightly = not floats and "points of accuracy" in why and not certificate["left"]
         return None if rightly else why
     pytorch, file = (certificate["accuracy"][who] for who in ("pytorch", "file"))
+    n = certificate["images"]
     held = (
-        certificate["images"] >= 1000
+        n >= 1000
         and certificate["calibrated"]
         and pytorch["low"] > 0.1  # chance
         and (
             certificate["logit_difference"] <= certificate["logit_tolerance"]
             if floats
-            else pytorch["value"] - file["value"] <= certified.LOSS
+            else round((pytorch["value"] - file["value"]) * n) <= certified.LOSS * n
         )
     )
     return None if held else certificate
