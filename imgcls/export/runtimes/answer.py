@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH, SINGLE, ROUNDS = 64, 32, 5
+BATCH, SINGLE = 64, 32
 
 
 def main(runtime: str, model: str, pictures: str, answers: str) -> None:
@@ -23,27 +23,26 @@ def main(runtime: str, model: str, pictures: str, answers: str) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     answer, facts = importlib.import_module(f"run_{runtime}").load(model)
     asked = np.load(pictures)
-    parts = [answer(asked[i : i + BATCH]) for i in range(0, len(asked), BATCH)]
+    answer(asked[:1])  # what is made ready by the first answer is no part of one
+    ones, alone = timed(answer, asked[:SINGLE], 1)
+    parts, together = timed(answer, asked, BATCH)
     logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
-    ones = [answer(asked[i : i + 1])[0] for i in range(min(SINGLE, len(asked)))]
-    alone, together = [], []
-    for _ in range(ROUNDS):
-        for i in range(min(SINGLE, len(asked))):
-            alone.append(taken(answer, asked[i : i + 1]))
-        batch = asked[:BATCH]
-        together.append(taken(answer, batch) / len(batch))
-    seconds = np.array([np.median(alone), np.median(together)])
+    seconds = np.array([np.median(alone), np.median(together) / min(BATCH, len(asked))])
     np.savez(
-        answers, logits=logits, probabilities=probabilities, single=np.concatenate(ones),
+        answers, logits=logits, probabilities=probabilities,
+        single=np.concatenate([one[0] for one in ones]),
         seconds=seconds, classes=np.array(facts["card"]["classes"]),
     )  # fmt: skip
 
 
-def taken(answer: Any, pictures: Any) -> float:
-    """Seconds of one answer."""
-    start = time.perf_counter()
-    answer(pictures)
-    return time.perf_counter() - start
+def timed(answer: Any, pictures: Any, batch: int) -> tuple[list[Any], list[float]]:
+    """The answers to pictures, so many at a time, and the seconds that each answer took."""
+    answers, seconds = [], []
+    for i in range(0, len(pictures), batch):
+        start = time.perf_counter()
+        answers.append(answer(pictures[i : i + batch]))
+        seconds.append(time.perf_counter() - start)
+    return answers, seconds
 
 
 if __name__ == "__main__":
