@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import unknown
-from imgcls import card, runs, taught, trust
+from imgcls import card, runs, taught
 from imgcls.errors import RunError
-from imgcls.evaluate import calibrate, metrics, predictions
+from imgcls.evaluate import belief, calibrate, metrics, predictions
 from imgcls.runs import ASSETS, SHIPPED, Run
+from imgcls.trust import Trust
 
 FREE = ("train_on", "seed", "eval_every", "precision", "threads")  # that change no recipe
 KNOWN = 1000  # images by which the model can be taught
@@ -36,7 +37,7 @@ def main(names: list[str]) -> None:
     for one in (run, held, *seeds):
         predictions.compute(one.id, "test")
     predictions.compute(held.id, "validation")
-    believed = trust.of_run(held)
+    believed = belief.of_run(held)
     assert believed is not None
     folder = ASSETS / SHIPPED
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,7 +70,7 @@ def check(run: Run, held: Run) -> None:
         raise RunError(f"RUN and HELD differ in {', '.join(differ)}.")
 
 
-def model_card(run: Run, held: Run, seeds: list[Run], believed: trust.Trust) -> str:
+def model_card(run: Run, held: Run, seeds: list[Run], believed: Trust) -> str:
     """The card, in Markdown: after Mitchell et al. 2019, arXiv:1810.03993."""
     answers = predictions.stored(run, "test")
     found = metrics.summary(answers)
@@ -77,7 +78,7 @@ def model_card(run: Run, held: Run, seeds: list[Run], believed: trust.Trust) -> 
     before, after = (
         calibrate.errors(answers.logits, answers.labels, t) for t in (1.0, believed.temperature)
     )
-    shares = believed.shares(answers.logits)
+    shares = calibrate.scaled(answers.logits, believed.temperature)
     true = shares[np.arange(len(shares)), answers.labels]
     covered = (true >= believed.label_sets["0.95"]).mean()
     labels = (shares >= believed.label_sets["0.95"]).sum(1).mean()
@@ -118,7 +119,7 @@ Label sets asked to hold the true class in 95 % of cases hold it in {covered:.1%
 Photographs: {unknown.CROPS} random squares of each of {len(unknown.PHOTOGRAPHS)} samples of scikit-image that show none of the classes.
 
 Classes taught from a few pictures are held against {KNOWN:,} images that come with the model, which it learned from, where others have validation images: with
-{SHOTS} pictures of {PROBE} taught, {told_new:.1%} of the test images are called so instead of {1 - trust.PASSING:.0%}, and {found_new:.1%} of other {PROBE}.
+{SHOTS} pictures of {PROBE} taught, {told_new:.1%} of the test images are called so instead of {1 - belief.PASSING:.0%}, and {found_new:.1%} of other {PROBE}.
 
 ## Limits
 

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from imgcls import deployed, preprocess
 from imgcls.data.catalog import Images
 from imgcls.evaluate import predictions
+from imgcls.evaluate.calibrate import scaled
 from imgcls.runs import Run
 from imgcls.trust import Trust
 
@@ -73,7 +74,9 @@ def measure(run: Run, trust: Trust) -> list[dict[str, Any]]:
     pictures = predictions.pictures(run, "test", np.arange(len(test.labels)))
 
     def scores(images: Images, logits: NDArray[np.float32]) -> tuple[Any, Any]:
-        return trust.unlikeness(images, trust.shares(logits)), 1 - softmax(logits, axis=1).max(1)
+        return trust.unlikeness(images, scaled(logits, trust.temperature)), 1 - softmax(
+            logits, axis=1
+        ).max(1)
 
     ours, plain = scores(pictures, test.logits)
     rows = [{"set": "test images", "n": len(ours), "refused": float((ours > trust.limit).mean())}]

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 import imgcls
 from imgcls import models
 from imgcls.card import Card
+from imgcls.evaluate import belief
 from imgcls.models import side_by_side
 from imgcls.runs import Run
-from imgcls.trust import Trust, of_run
+from imgcls.trust import Trust
 
 
 class Deployed(nn.Module):
@@ -73,6 +74,6 @@ def facts(about: Card, trust: Trust | None) -> dict[str, Any]:
 
 def of_run_with_facts(run: Run) -> tuple[Deployed, str]:
     """A run's model, and its facts as one JSON text."""
-    trust = of_run(run)
+    trust = belief.of_run(run)
     model, about = load(run.model_path, trust)
     return model, json.dumps(facts(about, trust))

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from imgcls import card, preprocess, runs, trust
+from imgcls import card, preprocess, runs
 from imgcls.card import Card
 from imgcls.data import spreadsheet
 from imgcls.data.catalog import Images
 from imgcls.errors import DataError, ModelError
-from imgcls.evaluate import views
+from imgcls.evaluate import belief, calibrate, views
 from imgcls.trust import Floats, Trust
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def predict(
 
         file     the name given, printable
         top      [{class, probability}], at most `top` of them, the likeliest first; 0..1
-        calibrated  whether the probabilities went through a temperature; see `trust`
+        calibrated  whether the probabilities went through a temperature; see `belief`
         known    whether the picture is like those that the model was made for; None where nothing
                  is known of that, as for a run that learned from its validation images
         labels   the classes that hold the true one with the coverage asked for, likeliest first;
@@ -56,7 +56,7 @@ def predict(
     """
     run = runs.get(run_id)
     card.read(run.model_path)  # says in a sentence what is missing, before stat() does
-    known = trust.of_run(run)
+    known = belief.of_run(run)
     model, of_model = _model(run.model_path, run.model_path.stat().st_mtime_ns, known)
 
     def ask(pictures: "Tensor") -> "Tensor":
@@ -140,7 +140,7 @@ def judged(known: Trust | None, logits: NDArray[np.float32], pictures: Images) -
     """From (N, classes) logits of (N, S, S, 3) pictures, as the model got them."""
     if known is None:
         return [Judged(softmax(row), None) for row in logits.astype(np.float64)]
-    shares = known.shares(logits)
+    shares = calibrate.scaled(logits, known.temperature)
     return list(map(Judged, shares, known.known(pictures, shares).tolist()))
 
 

@@ -18,8 +18,8 @@ from imgcls import card, feedback, preprocess, runs
 from imgcls.data.catalog import Images
 from imgcls.errors import DataError, ModelError
 from imgcls.evaluate import predictions
+from imgcls.evaluate.belief import PASSING
 from imgcls.runs import Run
-from imgcls.trust import PASSING
 
 MOST = 100  # pictures of a class that are looked at
 

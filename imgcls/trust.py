@@ -1,35 +1,21 @@
 """How far a model may be believed: calibrated shares, label sets, and pictures unlike all it knows.
 
-Everything is fitted on images that the model did not learn from, and travels with it as numbers, so
-that a prediction needs neither those images nor torch.
+Everything is fitted by `evaluate.belief` on images that the model did not learn from, and travels
+with it as numbers. Needs NumPy alone, since deploy kits carry this file.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls import card
-from imgcls.data import catalog
-from imgcls.data.catalog import Images
-from imgcls.errors import ImgclsError, RunError
-from imgcls.evaluate import calibrate, predictions
-from imgcls.runs import Run
-
-PASSING = 0.95  # of known images, that are to be called known
-RANKS = 1000  # values that stand for a distribution
-PIXELS = 2**26  # that are looked at: all of 65,000 images of 32×32, 1,300 of 224×224
 AT_ONCE = 2**20  # pixels that are floats at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SMALLEST = 4  # pixels a side of the last of an image's halvings
 FLOOR = 1e-5  # added to an energy, about that of one step of 255 in one pixel of a hundred
-FEWEST = 4  # images; half of them tell what is usual
-RIDGE = 1e-6  # added to a variance, so that what never varies can be divided by
 
+Images = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 
@@ -43,13 +29,9 @@ class Trust:
     label_sets: dict[str, float]  # coverage asked for, as 0.95: the least share of a label in a set
     center: Floats  # (D,) mean of `appearance`
     precision: Floats  # (D, D), the inverse of its covariance
-    strangeness: Floats  # (RANKS,) ascending, of distances by the two above
-    doubt: Floats  # (RANKS,) ascending, of 1 - the largest share
-    limit: float  # of `unlikeness`; PASSING of the known images are at most this
-
-    def shares(self, logits: NDArray[np.float32]) -> Floats:
-        """(N, classes) calibrated probabilities."""
-        return calibrate.scaled(logits, self.temperature)
+    strangeness: Floats  # (ranks,) ascending, of distances by the two above
+    doubt: Floats  # (ranks,) ascending, of 1 - the largest share
+    limit: float  # of `unlikeness`; 95 % of known images are at most this
 
     def unlikeness(self, pictures: Images, shares: Floats) -> Floats:
         """(N,), 0 and up: how much it says that (N, S, S, 3) pictures are not of the known kind.
@@ -58,7 +40,7 @@ class Trust:
         looks (Mahalanobis distance of `appearance`) and how little sure the model is (Hendrycks
         and Gimpel 2017, arXiv:1610.02136). The second alone does not see a digit or a blur.
         """
-        strange = _distances(appearance(pictures), self.center, self.precision)
+        strange = distances(appearance(pictures), self.center, self.precision)
         tails = (_tail(strange, self.strangeness), _tail(1 - shares.max(1), self.doubt))
         total: Floats = -np.log(tails[0]) - np.log(tails[1])
         return total
@@ -80,76 +62,6 @@ class Trust:
         """The inverse of `to_dict`."""
         arrays = ("center", "precision", "strangeness", "doubt")
         return cls(**(values | {name: np.array(values[name]) for name in arrays}))
-
-
-def fit(
-    source: str, pictures: Images, logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> Trust:
-    """From a model's answers to (N, S, S, 3) images that it did not learn from, N >= FEWEST."""
-    temperature = calibrate.temperature(logits, labels)
-    shares = calibrate.scaled(logits, temperature)
-    looks: Floats = appearance(pictures)
-    # Every other image tells what is usual, the rest how unusual a known image may be.
-    center: Floats = looks[::2].mean(0)
-    spread = np.cov(looks[::2].T) + RIDGE * np.eye(looks.shape[1])
-    precision: Floats = np.linalg.inv(spread).astype(np.float64)
-    trust = Trust(
-        source=source,
-        n=len(labels),
-        temperature=temperature,
-        label_sets={
-            f"{wanted:g}": calibrate.label_threshold(shares, labels, wanted)
-            for wanted in calibrate.COVERAGES
-        },
-        center=center,
-        precision=precision,
-        strangeness=_ranks(_distances(looks[1::2], center, precision)),
-        doubt=_ranks(1 - shares[1::2].max(1)),
-        limit=np.inf,
-    )
-    unlike = np.sort(trust.unlikeness(pictures[1::2], shares[1::2]))
-    rank = int(np.ceil((len(unlike) + 1) * PASSING))  # as conformal prediction takes it
-    return replace(trust, limit=float(unlike[min(rank, len(unlike)) - 1]))
-
-
-def of_run(run: Run) -> Trust | None:
-    """From a run's stored answers to its validation images; None where it has none to trust.
-
-    A run that learned from its validation images has nothing to be judged by, nor has an imported
-    one, nor one whose answers are not stored. Raises RunError where what came with it is damaged.
-    """
-    if run.trust_path.exists():  # fitted elsewhere, as for the model that ships with the app
-        return _read(run.trust_path, run.trust_path.stat().st_mtime_ns)
-    try:
-        if predictions.learned(run, "validation"):
-            return None
-        changed = run.predictions_path("validation").stat().st_mtime_ns
-        model = run.model_path.stat().st_mtime_ns
-        return _of_run(run, changed, model, catalog.load(run.config.dataset).fingerprint)
-    except (ImgclsError, OSError):
-        return None
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path, changed: int) -> Trust:
-    try:
-        return Trust.from_dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{path.parent.name}/{path.name} is damaged: import it again.") from None
-
-
-@lru_cache(maxsize=8)
-def _of_run(run: Run, changed: int, model: int, data: str) -> Trust | None:
-    # Times and fingerprint are in the key, so a changed model or data set is looked at anew.
-    answers = predictions.load(run, "validation")
-    if answers is None or len(answers.labels) < FEWEST:
-        return None
-    size = card.read(run.model_path).size
-    most = min(len(answers.labels), max(FEWEST, PIXELS // size**2))
-    rows = np.linspace(0, len(answers.labels) - 1, most).round().astype(np.int64)
-    pictures = predictions.pictures(run, "validation", rows)
-    source = f"{len(rows):,} validation images of {answers.dataset}, as {run.id} answers them"
-    return fit(source, pictures, answers.logits[rows], answers.labels[rows])
 
 
 def appearance(pictures: Images) -> Floats:
@@ -191,16 +103,11 @@ def _details(plane: NDArray[Any]) -> list[NDArray[Any]]:
             return found
 
 
-def _distances(looks: Floats, center: Floats, precision: Floats) -> Floats:
-    """(N,) squared Mahalanobis distances."""
+def distances(looks: Floats, center: Floats, precision: Floats) -> Floats:
+    """(N,) squared Mahalanobis distances of `appearance` from what is usual."""
     apart = looks - center
     squared: Floats = np.einsum("nd,de,ne->n", apart, precision, apart)
     return squared
-
-
-def _ranks(values: Floats) -> Floats:
-    ranks: Floats = np.quantile(values, (np.arange(RANKS) + 0.5) / RANKS)
-    return ranks
 
 
 def _tail(values: Floats, among: Floats) -> Floats:

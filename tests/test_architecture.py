@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up: a room imports from itself and from rooms before it.
 ROOMS = (
     "errors", "files", "config", "events", "card", "data.catalog", "runs", "answers", "jobs",
-    "charts", "recipes", "studies", "preprocess", "data", "models", "muon", "optim", "machine",
-    "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder", "evaluate",
-    "worker", "trust", "deployed", "predict", "export", "serve", "batch", "feedback", "taught",
+    "charts", "recipes", "studies", "preprocess", "trust", "data", "models", "muon", "optim",
+    "machine", "team", "averaging", "doctor", "board", "train", "sitting", "budget", "finder",
+    "evaluate", "worker", "deployed", "predict", "export", "serve", "batch", "feedback", "taught",
     "cli", "ui", "pages",
 )  # fmt: skip
 PLACES = {"__main__": "cli"}  # a module that stands in a room of another name

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls import predict, preprocess, trust
+from imgcls import predict, preprocess
 from imgcls.data.spreadsheet import to_csv
 from imgcls.errors import ModelError, RunError
-from imgcls.evaluate import predictions, views
+from imgcls.evaluate import belief, calibrate, predictions, views
 from tests.making import png, save_model, untrained_run
 
 pytestmark = pytest.mark.usefixtures("tiny_dataset")
@@ -72,9 +72,9 @@ def test_a_run_with_validation_answers_is_calibrated_and_knows_what_it_knows(run
     predictions.compute(run.id, "validation")
     (found,) = predict.predict(run.id, [("a.png", png())])
 
-    known = trust.of_run(run)
+    known = belief.of_run(run)
     logits = np.log([best["probability"] for best in before["top"]])  # up to a constant
-    expected = known.shares(logits[None].astype(np.float32))[0]
+    expected = calibrate.scaled(logits[None].astype(np.float32), known.temperature)[0]
     assert np.allclose([best["probability"] for best in found["top"]], expected, atol=1e-5)
     assert found["calibrated"]
     assert found["known"] in (True, False)

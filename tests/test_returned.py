@@ -8,9 +8,9 @@ import pytest
 import safetensors.torch
 from safetensors import safe_open
 
-from imgcls import deployed, models, predict, runs, trust
+from imgcls import deployed, models, predict, runs
 from imgcls.errors import ImgclsError, ModelError
-from imgcls.evaluate import predictions
+from imgcls.evaluate import belief, predictions
 from imgcls.export import returned, writers
 from tests.making import judged_run, png
 
@@ -43,7 +43,7 @@ def test_what_was_exported_answers_the_same_as_a_run_of_its_own(run, file):
     assert answer(back) == answer(run)
     assert back.state() == runs.State.FINISHED
     assert back.config.recipe == "imported"
-    assert trust.of_run(back).to_dict() == trust.of_run(run).to_dict()
+    assert belief.of_run(back).to_dict() == belief.of_run(run).to_dict()
     predictions.compute(back.id, "test")
     assert len(predictions.load(back, "test").labels) == 30
 

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from imgcls import card, predict, runs, trust
+from imgcls import card, predict, runs
 from imgcls.errors import DataError
-from imgcls.evaluate import metrics, predictions
+from imgcls.evaluate import belief, calibrate, metrics, predictions
 from tests.pages.opened import tree
 
 FOLDER = runs.ASSETS / runs.SHIPPED
@@ -51,8 +51,8 @@ def test_its_card_quotes_its_stored_answers(shipped):
 
 
 def test_its_confidence_is_true_and_most_test_answers_are_in_their_label_sets(shipped):
-    stored, known = predictions.load(shipped, "test"), trust.of_run(shipped)
-    shares = known.shares(stored.logits)
+    stored, known = predictions.load(shipped, "test"), belief.of_run(shipped)
+    shares = calibrate.scaled(stored.logits, known.temperature)
     true = shares[np.arange(len(shares)), stored.labels]
 
     assert abs(shares.max(1).mean() - stored.correct.mean()) < 0.015

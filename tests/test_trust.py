@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from imgcls import trust
 from imgcls.errors import RunError
-from imgcls.evaluate import calibrate, predictions
+from imgcls.evaluate import belief, calibrate, predictions
 from tests.making import untrained_run
 
 
@@ -26,7 +26,7 @@ def drawn(n, seed, classes=4, side=32):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return trust.fit("images drawn here", *drawn(2000, 0))
+    return belief.fit("images drawn here", *drawn(2000, 0))
 
 
 def test_the_temperature_undoes_what_was_too_sure(fitted):
@@ -37,9 +37,9 @@ def test_the_temperature_undoes_what_was_too_sure(fitted):
 def test_known_images_pass_as_often_as_asked_for(fitted):
     images, logits, _ = drawn(4000, 1)
 
-    passed = fitted.known(images, fitted.shares(logits)).mean()
+    passed = fitted.known(images, calibrate.scaled(logits, fitted.temperature)).mean()
 
-    assert abs(passed - trust.PASSING) < 0.015
+    assert abs(passed - belief.PASSING) < 0.015
 
 
 def test_strange_pictures_do_not_pass_however_sure_the_model_is(fitted):
@@ -52,7 +52,7 @@ def test_strange_pictures_do_not_pass_however_sure_the_model_is(fitted):
 
 def test_doubt_adds_to_strangeness(fitted):
     images, logits, _ = drawn(100, 2)
-    shares = fitted.shares(logits)
+    shares = calibrate.scaled(logits, fitted.temperature)
     unsure = np.full_like(shares, 0.25)
 
     assert (fitted.unlikeness(images, unsure) >= fitted.unlikeness(images, shares)).all()
@@ -60,7 +60,7 @@ def test_doubt_adds_to_strangeness(fitted):
 
 def test_label_sets_hold_the_true_label_as_often_as_asked_for(fitted):
     _, logits, labels = drawn(4000, 3)
-    sets = fitted.shares(logits) >= fitted.label_sets["0.9"]
+    sets = calibrate.scaled(logits, fitted.temperature) >= fitted.label_sets["0.9"]
 
     assert sets[np.arange(4000), labels].mean() == pytest.approx(0.9, abs=0.02)
 
@@ -69,7 +69,7 @@ def test_it_travels_as_json_and_answers_the_same(fitted):
     images, logits, _ = drawn(20, 4)
     again = trust.Trust.from_dict(json.loads(json.dumps(fitted.to_dict())))
 
-    shares = fitted.shares(logits)
+    shares = calibrate.scaled(logits, fitted.temperature)
     assert np.array_equal(again.unlikeness(images, shares), fitted.unlikeness(images, shares))
 
 
@@ -96,10 +96,10 @@ def test_the_energy_of_a_chequerboard_is_diagonal_and_of_the_finest_scale():
 
 def test_a_run_is_trusted_by_its_validation_images(tiny_dataset):
     run = untrained_run()
-    assert trust.of_run(run) is None  # nothing is stored yet
+    assert belief.of_run(run) is None  # nothing is stored yet
 
     predictions.compute(run.id, "validation")
-    found = trust.of_run(run)
+    found = belief.of_run(run)
 
     held = predictions.load(run, "validation")
     assert found.n == len(held.labels)
@@ -111,7 +111,7 @@ def test_a_run_that_learned_from_all_images_is_not_trusted(tiny_dataset):
     run = untrained_run(train_on="train+validation")
     predictions.compute(run.id, "validation")
 
-    assert trust.of_run(run) is None
+    assert belief.of_run(run) is None
 
 
 def test_what_came_with_a_run_and_is_damaged_is_told(tiny_dataset):
@@ -119,7 +119,7 @@ def test_what_came_with_a_run_and_is_damaged_is_told(tiny_dataset):
     run.trust_path.write_text("{")
 
     with pytest.raises(RunError, match=r"trust\.json is damaged"):
-        trust.of_run(run)
+        belief.of_run(run)
 
 
 def test_known_images_pass_also_where_few_told_what_is_usual():
@@ -128,7 +128,8 @@ def test_known_images_pass_also_where_few_told_what_is_usual():
         chance = np.random.default_rng(seed)
         pictures = chance.integers(0, 256, (520, 8, 8, 3), dtype=np.uint8)
         logits = chance.normal(size=(520, 3)).astype(np.float32)
-        told = trust.fit("made", pictures[:20], logits[:20], chance.integers(0, 3, 20))
-        passed.append(told.known(pictures[20:], told.shares(logits[20:])).mean())
+        told = belief.fit("made", pictures[:20], logits[:20], chance.integers(0, 3, 20))
+        shares = calibrate.scaled(logits[20:], told.temperature)
+        passed.append(told.known(pictures[20:], shares).mean())
 
     assert np.mean(passed) > 0.9

@@ -60,7 +60,7 @@ def pack(run: Run, model: Path, kit: Path) -> None:
         "imgcls/__init__.py": f'__version__ = "{imgcls.__version__}"\n'.encode(),
         **{
             f"imgcls/{name}": (Path(imgcls.__file__).parent / name).read_bytes()
-            for name in ("errors.py", "preprocess.py")
+            for name in ("errors.py", "preprocess.py", "trust.py")
         },
         **{name: (FILES / name).read_bytes() for name in ("predict.py", "verify.py")},
         **golden,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls import card, config, files, predict, trust
+from imgcls import card, config, files, predict
 from imgcls.card import Card
 from imgcls.data.catalog import Images
 from imgcls.errors import ConfigError, ModelError
+from imgcls.evaluate import belief
 from imgcls.export import certified
 from imgcls.predict import Judged
 from imgcls.runs import Run
@@ -52,7 +53,7 @@ def load(run: Run, backend: str = "onnxruntime", threads: int = 0, spin: bool = 
     Raises ConfigError for a backend that is none, ModelError where the model is missing, or where
     its file for ONNX Runtime does not answer as PyTorch does.
     """
-    about, known = card.read(run.model_path), trust.of_run(run)
+    about, known = card.read(run.model_path), belief.of_run(run)
     if backend == "torch":
         return Served(run.id, backend, about, known, _torch(run, known))
     if backend != "onnxruntime":

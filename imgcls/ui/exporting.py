@@ -6,8 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from imgcls import card, config, trust
+from imgcls import card, config
 from imgcls.errors import ImgclsError
+from imgcls.evaluate import belief
 from imgcls.export import certified, kit
 from imgcls.export.formats import FORMATS
 from imgcls.runs import Run
@@ -34,7 +35,7 @@ def files(run: Run) -> None:
     name = name or next(iter(FORMATS))
     if FORMATS[name].package != "imgcls":
         size = card.read(run.model_path).size
-        shares = "calibrated probabilities" if trust.of_run(run) else "probabilities as trained"
+        shares = "calibrated probabilities" if belief.of_run(run) else "probabilities as trained"
         st.caption(
             f"Preprocessing is inside: uint8 pictures (N, {size}, {size}, 3) in, logits and "
             f"{shares} out."

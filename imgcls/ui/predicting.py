@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from imgcls import predict, runs, trust
+from imgcls import predict, runs
 from imgcls.card import Card
 from imgcls.data import catalog
 from imgcls.errors import DataError, ImgclsError, ModelError, RunError
-from imgcls.evaluate import predictions, views
+from imgcls.evaluate import belief, predictions, views
 from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
@@ -36,7 +36,7 @@ Answer = dict[str, Any]  # see `predict.predict`; with `shown`, PNG bytes
 
 def about(run: Run, model: Card) -> None:
     """What the model knows, and how far it may be believed."""
-    known = trust.of_run(run)
+    known = belief.of_run(run)
     classes = ", ".join(widgets.escape(printable(name)) for name in model.classes[:12])
     more = f" and {len(model.classes) - 12:,} more" if len(model.classes) > 12 else ""
     said = f"It knows {len(model.classes)} classes and nothing else: {classes}{more}. "
@@ -110,7 +110,7 @@ def asked_with_views(run: Run) -> bool:
 
 def chosen_coverage(run: Run) -> float:
     """How often a label set shall hold the true class; 0.95 where nothing is known of that."""
-    if trust.of_run(run) is None:
+    if belief.of_run(run) is None:
         return COVERAGE
     return st.select_slider(
         "Label sets hold the true class in",
