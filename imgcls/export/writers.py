@@ -52,7 +52,7 @@ network.eval()  # takes (N, 3, {card.size}, {card.size}) floats: (pixels / 255 -
 def torchscript(model: Deployed, card: Card, facts: str, path: Path) -> None:
     """Compiled from the source, so that its control flow is kept."""
     with _legacy():
-        torch.jit.save(torch.jit.script(model), path, _extra_files={"imgcls": facts})
+        torch.jit.save(torch.jit.script(model), path, _extra_files=_beside(card, facts))
 
 
 def torchscript_trace(model: Deployed, card: Card, facts: str, path: Path) -> None:
@@ -61,7 +61,13 @@ def torchscript_trace(model: Deployed, card: Card, facts: str, path: Path) -> No
         # What is taken for fixed is the pictures' side, and so it is; the proof finds all else.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         traced = torch.jit.trace(model, _example(card))
-        torch.jit.save(traced, path, _extra_files={"imgcls": facts})
+        torch.jit.save(traced, path, _extra_files=_beside(card, facts))
+
+
+def _beside(card: Card, facts: str) -> dict[str, str]:
+    """The facts, and of them what a program without a JSON parser needs, a class's name a line."""
+    names = "\n".join(json.dumps(name) for name in card.classes)
+    return {"imgcls": facts, "classes": names, "size": str(card.size)}
 
 
 def pt2(model: Deployed, card: Card, facts: str, path: Path) -> None:
