@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -54,6 +55,12 @@ def keep(name: str, data: bytes, label: str) -> Path:
     for other in before:
         other.unlink(missing_ok=True)
     return path
+
+
+def take_back(paths: Sequence[Path]) -> None:
+    """Forget pictures that `keep` has just kept; those that are gone already are no matter."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def counts() -> dict[str, int]:

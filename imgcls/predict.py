@@ -76,14 +76,17 @@ def to_csv(entries: Sequence[dict[str, Any]], most: int | None = None) -> str:
     if most is None:
         most = max((len(entry.get("top", ())) for entry in entries), default=1)
     ranks = [str(rank) if rank > 1 else "" for rank in range(1, max(most, 1) + 1)]
+    taught = any("taught" in entry for entry in entries)  # what `taught.ask` says of new classes
     columns = [f"{name}{rank}" for rank in ranks for name in ("class", "probability")]
     rows = []
     for entry in entries:
         cells = [value for best in entry.get("top", ()) for value in best.values()]
         padding = [None] * (len(columns) - len(cells))
         known = {True: "yes", False: "no", None: None}[entry.get("known")]
-        rows.append([entry["file"], *cells, *padding, known, entry.get("error")])
-    return spreadsheet.to_csv(["file", *columns, "known", "error"], rows)
+        said = entry.get("taught")
+        new = [said.name if said and said.is_new else None] * taught
+        rows.append([entry["file"], *cells, *padding, known, *new, entry.get("error")])
+    return spreadsheet.to_csv(["file", *columns, "known", *["taught"] * taught, "error"], rows)
 
 
 @lru_cache(maxsize=2)

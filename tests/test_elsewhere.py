@@ -127,7 +127,7 @@ def test_what_the_program_cannot_use_is_one_sentence_and_a_failure(program, own,
         ([foreign, pictures], "foreign.pt is no TorchScript file of imgcls"),
         *(
             ([model, tmp_path / name], f"{name} holds no RGB pictures of 32×32 px, 3072 bytes each")
-            for name in ("none.raw", "", "empty.raw", "cut.raw")
+            for name in ("none.raw", "empty.raw", "cut.raw")
         ),
     ]:
         refused = classified(program, *arguments)

@@ -213,12 +213,13 @@ def test_a_token_is_asked_for_where_there_is_one(shipped):
         return [
             (await client.post("/predict", files=files)).status_code,
             (await client.get("/models")).status_code,
+            (await client.get("/metrics")).status_code,
             (await client.post("/predict", files=files, headers=right)).status_code,
             (await client.get("/healthz")).status_code,
             (await client.get("/models", headers={"authorization": "Bearer other"})).status_code,
         ]
 
-    assert asking(shipped, talk, token="secret") == [401, 401, 200, 200, 401]
+    assert asking(shipped, talk, token="secret") == [401, 401, 401, 200, 200, 401]
 
 
 def test_what_it_tells_of_itself(shipped):

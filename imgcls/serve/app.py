@@ -185,9 +185,9 @@ def create(served: Served, limits: Limits) -> FastAPI:
         name = file.filename or "picture"
         data = await file.read(LIMITS["bytes"] + 1)
         start = time.perf_counter()
-        seen = await state["decoders"].decode(name, data)
-        meters.decoding.observe(time.perf_counter() - start)
         async with asyncio.timeout(ANSWER_SECONDS):
+            seen = await state["decoders"].decode(name, data)
+            meters.decoding.observe(time.perf_counter() - start)
             timed = await batcher.ask(seen.pixels)
         meters.waiting.observe(timed.waited)
         meters.model.observe(timed.model)
@@ -220,7 +220,10 @@ def create(served: Served, limits: Limits) -> FastAPI:
             raise HTTPException(503, "The server is starting or ending: ask again in a moment.")
         return {"status": "ready"}
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get(
+        "/metrics", dependencies=guarded, response_class=PlainTextResponse,
+        responses=_problems(*unauthorized),
+    )  # fmt: skip
     async def metrics() -> Response:
         """Counters and times, as Prometheus reads them."""
         return Response(generate_latest(meters.registry), media_type="text/plain; version=0.0.4")

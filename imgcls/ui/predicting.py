@@ -1,6 +1,7 @@
 """The Predict page's work: pictures in, answers out, one shown large, several as a table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from imgcls.evaluate import belief, predictions, views
 from imgcls.evaluate.calibrate import COVERAGES
 from imgcls.preprocess import LIMITS, printable
 from imgcls.runs import Run
-from imgcls.ui import compute, one_image, pasting, pictures, stored, tasks, teaching, widgets
+from imgcls.ui import compute, one_image, pictures, stored, tasks, teaching, uploads, widgets
 from imgcls.ui.gallery import Tile, gallery
 
 MOST = 200  # pictures at a time
@@ -76,7 +77,10 @@ def chosen_pictures(run: Run) -> list[File]:
         max_upload_size=LIMITS["bytes"] >> 20,
         key="predict_upload",
     )
-    pasting.into("predict_upload")
+    uploads.pasted("predict_upload")
+    if not files:
+        st.caption("Or drag one of these into it.")
+        uploads.dragged("predict_upload", _samples())
     if len(files) > MOST:
         st.warning(
             f"{len(files):,} pictures are more than {MOST} at a time: the first {MOST} are judged. "
@@ -381,9 +385,14 @@ def _ask(
     return answered
 
 
+def _samples() -> list[Path]:
+    """The pictures that come with imgcls, the cat first."""
+    return sorted((runs.ASSETS / "examples").glob("*.jpg"), key=lambda path: path.stem != "cat")
+
+
 def _sample() -> list[File]:
     """A picture of those that come with imgcls."""
-    found = sorted((runs.ASSETS / "examples").glob("*.jpg"), key=lambda p: p.stem != "cat")
+    found = _samples()
     name = st.segmented_control(
         "Example", [path.stem for path in found], default=found[0].stem, key="example_sample"
     )

@@ -20,30 +20,37 @@ Answer = dict[str, Any]  # see `predict.predict`
 
 def tell(files: list[tuple[str, bytes]], model: Card, called: str = "") -> None:
     """Keep pictures under their right label, which may be a new class."""
-    alone = len(files) == 1
+    alone, pictures = len(files) == 1, hash(tuple(data for _, data in files))
     label = st.selectbox(
         "It is" if alone else f"All {len(files)} are",
         [name for name in model.classes if name != called], index=None,
         format_func=printable, accept_new_options=True, placeholder="A class, or a new one",
-        key=f"predict_label {hash(tuple(data for _, data in files))}",  # stays with its pictures
+        key=f"predict_label {pictures}",  # stays with its pictures
     )  # fmt: skip
     key = "predict_keep" if alone else "predict_keep_all"
     if st.button(
         "Keep it" if alone else "Keep them", icon=":material/save:", key=key, disabled=not label
     ):
-        kept, refused = 0, ""
+        kept, refused = [], ""
         for file in files:
             try:
-                compute.call(feedback.keep, *file, label)
-                kept += 1
+                kept.append(compute.call(feedback.keep, *file, label))
             except ImgclsError as error:
                 refused = widgets.escape(error)
-        said = f"Kept{'' if alone else f' {kept}'} as {widgets.escape(label)}." if kept else ""
-        st.session_state[f"{key} said"] = said, refused
+        count = "" if alone else f" {len(kept):,}"
+        told = f"Kept{count} as {widgets.escape(label)}."
+        st.session_state[f"predict_kept {pictures}"] = told, kept
+        st.session_state[f"{key} refused"] = refused
         st.rerun()  # so that the answers above are held against a new class
-    said, refused = st.session_state.pop(f"{key} said", ("", ""))
-    if said:
-        st.success(said, icon=":material/check:")
+    refused = st.session_state.pop(f"{key} refused", "")
+    said, kept = st.session_state.get(f"predict_kept {pictures}", ("", []))
+    if kept:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.success(said, icon=":material/check:")
+            if st.button("Take back", icon=":material/undo:", key=f"{key} undo"):
+                feedback.take_back(kept)
+                del st.session_state[f"predict_kept {pictures}"]
+                st.rerun()
     if refused:
         st.error(refused, icon=":material/error:")
     if counts := feedback.counts():

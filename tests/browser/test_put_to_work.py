@@ -91,6 +91,22 @@ def test_one_picture_is_answered_and_can_be_asked_about(app, page):
     passable(page)
 
 
+def test_an_example_is_dragged_into_the_uploader_or_clicked(app, page):
+    go(page, app, f"predict?{SHIPPED}")
+    way(page, "Upload")
+    box = page.get_by_test_id("stFileUploaderDropzone")
+
+    page.get_by_title("Example cat.jpg").drag_to(box)
+
+    answered(page, "cat")
+    expect(page.get_by_text("cat.jpg").first).to_be_visible()
+    go(page, app, f"predict?{SHIPPED}")
+    way(page, "Upload")
+    page.get_by_title("Example galaxies.jpg").click()
+    expect(page.get_by_text("unlike anything it knows")).to_be_visible(timeout=PATIENCE)
+    passable(page)
+
+
 def test_several_pictures_are_a_table_with_a_reason_for_each_that_is_none(app, page, tmp_path):
     broken, text = tmp_path / "broken.jpg", tmp_path / "notes.jpg"
     broken.write_bytes(CAT.read_bytes()[:5000])

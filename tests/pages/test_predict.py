@@ -172,6 +172,12 @@ def test_a_wrong_answer_is_told_and_kept(run, home):
     assert feedback.counts() == {label: 1}
     assert label != app.metric[0].value
 
+    app.button("predict_keep undo").click().run()
+
+    assert not app.exception
+    assert f"Kept as {label}." not in said(app)
+    assert feedback.counts() == {}
+
 
 def test_it_shows_where_the_model_looks_and_what_others_say(run):
     other = untrained_run(model="cnn")
