@@ -17,8 +17,8 @@ from imgcls.runs import Run
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
 
-def publish_tiny() -> str:
-    """A data set called `tiny` that a model learns in seconds: classes differ by colour."""
+def publish_tiny(name: str = "tiny") -> str:
+    """A data set that a model learns in seconds: classes differ by colour."""
     draw = np.random.default_rng(0)
     splits = {}
     for split, each in (("train", 20), ("test", 10)):
@@ -26,16 +26,16 @@ def publish_tiny() -> str:
         images = draw.integers(0, 120, (3 * each, 32, 32, 3), dtype=np.uint8)
         images[np.arange(len(labels)), :, :, labels] += 100
         splits[split] = images, labels
-    with catalog.publishing("tiny") as draft:
+    with catalog.publishing(name) as draft:
         catalog.write(
             draft,
-            name="tiny",
+            name=name,
             classes=("red", "green", "blue"),
             splits=splits,
             resized="made at 32×32 px",
             source="made up by the tests",
         )
-    return "tiny"
+    return name
 
 
 def untrained_run(dataset: str = "tiny", now: datetime = NOW, **settings: object) -> Run:

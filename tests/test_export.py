@@ -13,7 +13,7 @@ from imgcls.data.tensors import normalize
 from imgcls.errors import ConfigError, DataError, ImgclsError, ModelError
 from imgcls.evaluate import predictions
 from imgcls.export import certified, formats, writers
-from tests.making import untrained_run
+from tests.making import publish_tiny, untrained_run
 
 NOW = datetime(2026, 11, 26, 12)
 
@@ -64,6 +64,19 @@ def test_a_format_is_written_with_a_certificate(run, folder, name):
     assert sorted(p.name for p in folder.iterdir()) == [
         path.name, f"{path.name}.certificate.json",
     ]  # fmt: skip
+
+
+def test_where_its_data_set_is_gone_one_with_the_same_classes_proves_a_file(run, folder):
+    (catalog.root() / "tiny").rename(folder / "away")
+
+    with pytest.raises(DataError, match="none on disk: on Explore add tiny, or any data set with"):
+        certified.export(run, "pth", folder / "model.pth", NOW)
+
+    assert [path.name for path in folder.iterdir()] == ["away"]
+    publish_tiny("other")
+    certificate = certified.export(run, "pth", folder / "model.pth", NOW)
+    assert "images of other, fingerprint" in certificate["source"]
+    assert not certificate["calibrated"]
 
 
 def test_a_file_that_answers_otherwise_is_refused_and_not_left(run, folder, monkeypatch):

@@ -239,21 +239,28 @@ def _answers(format: Format, model: Path, folder: Path) -> dict[str, NDArray[Any
         return {name: file[name] for name in file.files}
 
 
+def proving(run: Run) -> str:
+    """The data set whose images prove a run's files: its own, else one with the same classes."""
+    here = catalog.names()
+    for name in predictions.fitting(run):
+        if name in here:
+            return name
+    raise DataError(
+        f"A file of {run.id} is proved on real images, and there are none on disk: on Explore add "
+        f"{run.config.dataset}, or any data set with its classes and size."
+    )
+
+
 def _pictures(run: Run) -> tuple[Images, NDArray[np.int64], str]:
-    """Real images of a run's data set with their labels, and in words which they are."""
-    if run.config.dataset not in catalog.names():
-        raise DataError(
-            f"A file of {run.id} is proved on images of {run.config.dataset!r}, and no data set of "
-            "that name is on disk: import it under this name first."
-        )
-    dataset = catalog.load(run.config.dataset)
+    """Real images with their labels, and in words which they are."""
+    dataset = catalog.load(proving(run))
     taken: list[tuple[str, Images, NDArray[np.int64]]] = []
     for split in ("test", "validation", "train"):
         missing = (IMAGES if split == "test" else ENOUGH) - sum(len(p) for _, p, _ in taken)
         if missing <= 0 or (split == "test" and split not in dataset.splits):
             continue
         try:
-            images, labels, indices = predictions.judged_images(run, split)
+            images, labels, indices = predictions.judged_images(run, f"{dataset.name}/{split}")
         except DataError:
             if split != "test":
                 raise
@@ -269,7 +276,7 @@ def _pictures(run: Run) -> tuple[Images, NDArray[np.int64], str]:
 
 
 def _calibration(run: Run) -> Images:
-    images, _, indices = predictions.judged_images(run, "validation")
+    images, _, indices = predictions.judged_images(run, f"{proving(run)}/validation")
     return images[indices[_spread(len(indices), CALIBRATION)]]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import imgcls
 from imgcls import files, runs
+from imgcls.data import catalog
 from imgcls.errors import ConfigError
 from imgcls.evaluate import predictions
 from imgcls.export import certified
@@ -109,8 +110,10 @@ def _golden(run: Run, certificate: dict[str, Any], model: Path) -> dict[str, byt
     format = known(certificate["format"])
     answer, facts = importlib.import_module(f"run_{format.runtime}").load(str(model))
     size, fit = facts["card"]["size"], facts["card"]["fit"]
-    split = "test" if predictions.load(run, "test") is not None else "validation"
-    images, _, indices = predictions.judged_images(run, split)
+    dataset = catalog.load(certified.proving(run))
+    opened = "test" in dataset.splits and predictions.load(run, "test") is not None
+    split = "test" if opened else "validation"
+    images, _, indices = predictions.judged_images(run, f"{dataset.name}/{split}")
     rows = indices[np.linspace(0, len(indices) - 1, min(GOLDEN, len(indices))).astype(int)]
     held = {f"{i:02d}.png": _png(Image.fromarray(images[row])) for i, row in enumerate(rows)}
     photograph = open_picture((runs.ASSETS / "examples" / "cat.jpg").read_bytes(), "cat.jpg")
