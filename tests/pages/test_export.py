@@ -67,7 +67,8 @@ def test_without_its_data_the_model_that_ships_cannot_be_proved(home):
     app = exported(open_page("export"), "shipped")
 
     assert not app.exception
-    assert "add cifar10-jpeg, or any data set with its classes" in app.error[0].value.replace("\\", "")
+    told = app.error[0].value.replace("\\", "")
+    assert "add cifar10-jpeg, or any data set with its classes" in told
     assert not list(home.rglob("*.onnx"))
 
 
