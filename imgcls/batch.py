@@ -5,6 +5,7 @@ so that as many files are done as the table has rows.
 """
 
 import csv
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
+import imgcls
 from imgcls import files, predict
 from imgcls.data import decoder, spreadsheet
 from imgcls.errors import DataError
@@ -26,7 +29,7 @@ from imgcls.preprocess import LIMITS, open_picture, printable, to_pixels
 from imgcls.runs import Run
 from imgcls.serve import served
 
-LONGEST = 2**16  # bytes of a row at most
+LONGEST = 2**20  # bytes of a row at most
 CHUNK = 32  # files a task, and pictures a batch
 AHEAD = 3  # tasks a process that wait or are done, so that none idles
 
@@ -48,9 +51,9 @@ def to_table(
 ) -> Told:
     """Write a row a file, in the order of `paths`, to a CSV that appears when all is done.
 
-    Until then rows stand in `TABLE.part`; a later call with the same model, `top` and files goes on
-    there. Files that cannot be used are rows with their reason. Raises DataError where that part
-    does not fit the files, ModelError where the model answers NaN.
+    Until then rows stand in `TABLE.part`; a later call with the same model, calibration, `top` and
+    files goes on there. Files that cannot be used are rows with their reason. Raises DataError
+    where that part does not fit the files, ModelError where the model answers NaN.
     """
     loaded = served.load(run)
     held = files.lock(_part(table))
@@ -68,7 +71,12 @@ def _write(
     ranks = min(top, len(loaded.card.classes))
     part = _part(table)
     header = predict.to_csv([], ranks).encode()
-    resumed, refused = _resume(part, {"model": model, "top": top}, header, paths)
+    trust = json.dumps(loaded.trust.to_dict() if loaded.trust else None)
+    facts = {
+        "imgcls": imgcls.__version__, "model": model, "top": top,
+        "trust": hashlib.sha256(trust.encode()).hexdigest(),
+    }  # fmt: skip
+    resumed, refused = _resume(part, facts, header, paths)
     done = resumed
     with open(part, "ab") as file:
         for block in _decoded(paths, loaded.card.size, loaded.card.fit):
@@ -142,7 +150,14 @@ def _resume(
 
 def _cell(name: str) -> str:
     """A file's name as a table holds it."""
-    return spreadsheet.to_csv([printable(name)], [])[:-2].strip('"').replace('""', '"')
+    row: list[str] = next(csv.reader([spreadsheet.to_csv([_one_line(name)], [])]))
+    return row[0]
+
+
+def _one_line(name: str) -> str:
+    """A name as it is, but for characters that end a line or show nothing."""
+    controls = ("Cc", "Cs", "Zl", "Zp")
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) in controls else c for c in name)
 
 
 def _drop_half_row(part: Path) -> None:
@@ -187,8 +202,9 @@ def _alone(path: Path, size: int, fit: str) -> tuple[str, bytes | str]:
         try:
             return pool.submit(_decode, [path], size, fit).result()[0]
         except BrokenProcessPool:
-            name = printable(name_of(path))
-            return name, f"{name}: it ends the process that decodes it; save it again or remove it."
+            name = name_of(path)
+            why = "it ends the process that decodes it; save it again or remove it."
+            return _one_line(name), f"{printable(name)}: {why}"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -201,7 +217,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _decode(chunk: list[Path], size: int, fit: str) -> Block:
     block: Block = []
     for path in chunk:
-        name = printable(name_of(path))
+        name = _one_line(name_of(path))
         try:
             picture = open_picture(read(path), name_of(path))
             block.append((name, to_pixels(picture.image, size, fit).tobytes()))

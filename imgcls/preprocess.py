@@ -22,6 +22,7 @@ LIMITS = {
     "pixels": 25_000_000,  # a picture
     "side": 65_535,  # pixels; a resize of longer sides needs tables larger than the picture
     "scans": 200,  # of a progressive JPEG; thousands of empty ones would take hours
+    "scanned": 500_000_000,  # pixels times scans, about a second; programs write some ten scans
 }
 FITS = ("squash", "crop", "pad")
 
@@ -94,6 +95,8 @@ def open_picture(data: bytes, name: str) -> Picture:
         _check_size(*image.size)
         frames = getattr(image, "n_frames", 1)
         width, height, mode = *image.size, image.mode
+        if format == "JPEG":
+            _check_scans(data, width * height)
         image.load()
         if format == "JPEG" and _is_grey_filled(image, data):
             raise DataError(_TRUNCATED)
@@ -211,10 +214,6 @@ def _check_whole(data: bytes, format: str) -> None:
         cut = b"IEND\xaeB`\x82" not in data
     elif format == "JPEG":  # whether its scans are full only decoding tells: see _is_grey_filled
         cut = _end_of_jpeg(data) is None
-        if data.count(b"\xff\xda") > LIMITS["scans"]:
-            raise DataError(
-                f"more than {LIMITS['scans']} scans in a JPEG; save it again and retry."
-            )
     else:
         cut = len(data) < struct.unpack_from("<I", data, 4)[0] + 8
         if not cut:
@@ -223,6 +222,12 @@ def _check_whole(data: bytes, format: str) -> None:
         raise DataError(_TRUNCATED)
     if format == "PNG":  # loading skips the checksums of the pixel data
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
+
+
+def _check_scans(data: bytes, pixels: int) -> None:
+    most = min(LIMITS["scans"], LIMITS["scanned"] // pixels)
+    if data.count(b"\xff\xda") > most:
+        raise DataError(f"more than {most} scans in a JPEG of its size; save it again and retry.")
 
 
 def _end_of_jpeg(data: bytes) -> int | None:

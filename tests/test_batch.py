@@ -94,6 +94,34 @@ def test_of_another_model_it_begins_anew(run, files, tmp_path, monkeypatch):
     assert len(rows(table)) == 10
 
 
+def test_of_another_calibration_it_begins_anew(run, files, tmp_path, monkeypatch):
+    table = tmp_path / "out.csv"
+    interrupted(run, files, table, monkeypatch, after=2)
+    run.predictions_path("validation").unlink()
+
+    assert batch.to_table(run, files, table, 2).resumed == 0
+    assert {row["known"] for row in rows(table)} == {""}
+
+
+def test_names_are_told_whole_and_found_again(run, tmp_path, monkeypatch):
+    folder = tmp_path / ("deep " * 30)
+    folder.mkdir()
+    names = ['"quoted"', "at 9.41\u202fAM", "=1+1", "b" * 90, "line\nend"]
+    found = []
+    for i, name in enumerate(names):
+        found.append(folder / f"{name}{i}.png")
+        found[-1].write_bytes(png(i))
+        found.append(folder / f'{name}{i}"')
+        found[-1].write_bytes(png(i))
+    table = tmp_path / "out.csv"
+    interrupted(run, found, table, monkeypatch, after=2)
+
+    assert batch.to_table(run, found, table, 2).resumed == 4
+    told = [row["file"] for row in rows(table)]
+    assert told[:8] == [str(path) for path in found[:8]]
+    assert told[8] == str(found[8]).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
 def test_with_other_files_it_says_so_and_keeps_what_is_there(run, files, tmp_path, monkeypatch):
     part = interrupted(run, files, tmp_path / "out.csv", monkeypatch, after=2)
 

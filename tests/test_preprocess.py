@@ -318,6 +318,15 @@ def test_a_jpeg_of_thousands_of_scans_is_refused():
         open_picture(data[:at] + b"\xff\xda\0\2" * 300 + data[at:], "a.jpg")
 
 
+def test_a_large_jpeg_may_have_fewer_scans_than_a_small_one():
+    data = encoded(Image.new("L", (5000, 5000), 128), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+
+    assert open_picture(data, "a.jpg").width == 5000
+    with pytest.raises(DataError, match="more than 20 scans in a JPEG of its size"):
+        open_picture(data[:-2] + data[last:-2] * 30 + b"\xff\xd9", "a.jpg")
+
+
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 65_500), (65_500, 1), (31, 33)])
 def test_every_shape_fits(size, fit):

@@ -60,6 +60,7 @@ def export(
         raise DataError(f"There is no folder {output.parent} for {output.name}: make it first.")
     pictures, labels, source = _pictures(run)
     model, facts = deployed.of_run_with_facts(run)
+    trust = json.loads(facts)["trust"]
     with tempfile.TemporaryDirectory(prefix=".imgcls-export-", dir=output.parent) as folder:
         draft = Path(folder) / output.name
         tell(f"Writing {output.name}")
@@ -78,7 +79,8 @@ def export(
             "sha256": files.sha256(draft),
             "model": run.id,
             "classes": list(about.classes),
-            "calibrated": json.loads(facts)["trust"] is not None,
+            "calibrated": trust is not None,
+            "temperature": trust["temperature"] if trust else 1.0,
             "images": len(pictures),
             "source": source,
             "made": now.isoformat(timespec="seconds"),
@@ -131,6 +133,10 @@ def rows(certificate: Certificate) -> list[tuple[str, str]]:
         ),
         ("same likeliest class", f"{certificate['top1_agreement']:.2%}"),
     ]
+    if certificate["calibrated"]:
+        told.append(("probabilities", f"calibrated, temperature {certificate['temperature']:.3g}"))
+    else:
+        told.append(("probabilities", "as trained"))
     for who, one in accuracy.items():
         share = f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
         told.append((f"accuracy, {WHO[who]}", share))

@@ -30,6 +30,7 @@ from imgcls.serve.served import Served
 FILES = 64  # pictures a request
 BODY = 64 * 2**20  # bytes a request
 BODY_SECONDS = 30.0  # for a request's body to come in
+OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")  # also without the token
 ANSWER_SECONDS = 30.0  # for a picture to be answered
 DECODED = 16  # pictures that one process decodes at a time, at most
 CODES = {
@@ -114,7 +115,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
         description=f"Classifies pictures with {printable(served.name)}.",
         lifespan=lifespan,
     )
-    app.add_middleware(Bounded)
+    app.add_middleware(Bounded, token=limits.token)
     _handle(app)
 
     async def allowed(
@@ -122,11 +123,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
             HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
         ],
     ) -> None:
-        token = given.credentials if given else ""
-        if not hmac.compare_digest(token.encode("utf-8", "replace"), limits.token.encode()):
-            raise HTTPException(
-                401, "Send the header: Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
-            )
+        """For the document: who comes without the token is sent away by `Bounded` already."""
 
     guarded = [Depends(allowed)] if limits.token else []
     unauthorized = (401,) if limits.token else ()
@@ -256,10 +253,10 @@ class Meters:
 
 
 class Bounded:
-    """Ends requests whose body is too large, as it streams, or too slow."""
+    """Ends requests without the token, unread, and those too large or too slow as they stream."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -295,8 +292,11 @@ class Bounded:
             begun = True
             await send(message)
 
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > BODY:
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if self.token and scope["path"] not in OPEN and not self._brought(headers):
+            refused = 401, "Send the header: Authorization: Bearer TOKEN."
+        elif declared.isdigit() and int(declared) > BODY:
             refused = 413, f"The body exceeds {BODY >> 20} MB."
         else:
             with suppress(_Refused):
@@ -304,7 +304,13 @@ class Bounded:
         if refused is not None and not begun:
             response = _problem(*refused)
             response.headers["connection"] = "close"
+            if refused[0] == 401:
+                response.headers["www-authenticate"] = "Bearer"
             await response(scope, receive, send)
+
+    def _brought(self, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token, self.token.encode())
 
 
 class _Refused(Exception):

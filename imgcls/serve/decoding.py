@@ -30,6 +30,9 @@ class Seen:
     notes: tuple[str, ...]  # what was done to it
 
 
+Answer = asyncio.Future[Seen | DataError]
+
+
 class Decoders:
     """Processes that decode; each that dies is replaced, which costs no picture but its own.
 
@@ -40,7 +43,7 @@ class Decoders:
     def __init__(self, size: int, fit: str, workers: int, most: int = 16, bound: int = 256) -> None:
         self.size, self.fit, self.workers, self.most, self.bound = size, fit, workers, most, bound
         self.pool = self._new(workers)
-        self.waiting: deque[tuple[str, bytes, asyncio.Future[Seen | DataError]]] = deque()
+        self.waiting: deque[tuple[str, bytes, Answer]] = deque()
         self.running: set[asyncio.Task[None]] = set()
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
@@ -66,11 +69,17 @@ class Decoders:
             futures = []
             share = min(self.most, -(-len(self.waiting) // self.workers))
             room = TOGETHER
-            while len(task) < share and (not task or len(self.waiting[0][1]) <= room):
+            while self.waiting and len(task) < share:
+                if task and len(self.waiting[0][1]) > room:
+                    break
                 name, data, future = self.waiting.popleft()
+                if future.done():  # its client has left
+                    continue
                 task.append((name, data))
                 futures.append(future)
                 room -= len(data)
+            if not task:
+                return
             runner = asyncio.create_task(self._run(task, futures))
             self.running.add(runner)
             runner.add_done_callback(self._ended)
@@ -79,9 +88,9 @@ class Decoders:
         self.running.discard(runner)
         self._go()
 
-    async def _run(self, task: Task, futures: list[asyncio.Future[Seen | DataError]]) -> None:
+    async def _run(self, task: Task, futures: list[Answer]) -> None:
         try:
-            for future, found in zip(futures, await self._decoded(task), strict=True):
+            for future, found in zip(futures, await self._decoded(task, futures), strict=True):
                 if not future.done():  # its client may have left
                     future.set_result(found)
         except Exception as error:
@@ -89,7 +98,7 @@ class Decoders:
                 if not future.done():
                     future.set_exception(error)
 
-    async def _decoded(self, task: Task) -> "list[Seen | DataError]":
+    async def _decoded(self, task: Task, futures: list[Answer]) -> "list[Seen | DataError]":
         pool = self.pool
         try:
             return await self._within(pool, task)
@@ -99,12 +108,17 @@ class Decoders:
                 self._end(pool)
             if len(task) == 1 and isinstance(error, TimeoutError):
                 return [self._fatal(task[0][0])]
-            return await self._one_by_one(task)  # another picture may have ended the process
+            return await self._one_by_one(
+                task, futures
+            )  # another picture may have ended the process
 
-    async def _one_by_one(self, task: Task) -> "list[Seen | DataError]":
+    async def _one_by_one(self, task: Task, futures: list[Answer]) -> "list[Seen | DataError]":
         found: list[Seen | DataError] = []
         pool = self._new(1)
-        for one in task:
+        for one, future in zip(task, futures, strict=True):
+            if future.done():  # its client has left, so nobody waits for this
+                found.append(self._fatal(one[0]))
+                continue
             try:
                 found += await self._within(pool, [one])
             except (BrokenProcessPool, TimeoutError):

@@ -62,12 +62,14 @@ def load(run: Run, backend: str = "onnxruntime", threads: int = 0, spin: bool = 
     return Served(run.id, backend, about, known, _onnxruntime(path, threads, spin))
 
 
-def _torch(run: Run, known: Trust | None) -> Callable[[Images], NDArray[np.float32]]:
+def _torch(
+    run: Run, known: Trust | None, device_name: str = "auto"
+) -> Callable[[Images], NDArray[np.float32]]:
     import torch
 
     from imgcls import deployed, machine
 
-    device = machine.device("auto")
+    device = machine.device(device_name)
     model, _ = deployed.load(run.model_path, known)
     model.to(device)
 
@@ -103,7 +105,7 @@ def _onnx(run: Run, about: Card, known: Trust | None) -> Path:
     chance = np.random.default_rng(0)
     pictures = chance.integers(0, 256, (PROBES, about.size, about.size, 3), dtype=np.uint8)
     pictures[: PROBES // 2] //= 8  # dark and smooth ones among them
-    ours = _torch(run, known)(pictures)
+    ours = _torch(run, known, "cpu")(pictures)  # a GPU might answer in TF32
 
     def write(draft: Path) -> None:
         writers.onnx(model, about, told, draft)

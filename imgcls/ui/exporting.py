@@ -84,9 +84,14 @@ def _offer(run: Run, name: str, path: Path) -> None:
     except ImgclsError as error:
         st.caption(widgets.escape(error))
         return
-    current = path.stat().st_mtime_ns >= run.model_path.stat().st_mtime_ns
-    if not current:
-        st.caption("An older export of this run is void: its model has changed. Export it again.")
+    trust = belief.of_run(run)
+    if path.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns or certificate.get(
+        "temperature"
+    ) != (trust.temperature if trust else 1.0):
+        st.caption(
+            "An older export of this run is void: its model has changed, or what calibrates it. "
+            "Export it again."
+        )
         return
     st.badge("proved", icon=":material/verified:", color="green")
     _certificate(certificate)

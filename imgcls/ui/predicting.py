@@ -132,6 +132,7 @@ def answers(run: Run, files: list[File], coverage: float, tta: bool) -> list[Ans
     key = (
         run.id,
         run.model_path.stat().st_mtime_ns,
+        belief.of_run(run),
         coverage,
         tta,
         tuple((n, hash(d)) for n, d in files),
