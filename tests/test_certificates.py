@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from benchmarks import unknown
 from imgcls import runs
 from imgcls.data import importer
+from imgcls.evaluate import belief
 from imgcls.export import certified, formats
 from tests.test_export import NOW
 
@@ -17,6 +19,16 @@ def shipped(cifar_zip, tmp_path_factory, asked_once):
         patch.setenv("IMGCLS_HOME", str(tmp_path_factory.mktemp("home")))
         importer.import_source(cifar_zip, "cifar10-jpeg", size=32)
         yield runs.shipped()
+
+
+def test_it_knows_what_it_does_not_know(shipped):
+    test, *others = unknown.measure(shipped, belief.of_run(shipped))
+
+    assert abs(1 - test["refused"] - 0.95) <= 0.015
+    assert {one["set"] for one in others} == {"digits", "noise", "photographs"}
+    for one in others:
+        assert one["auroc"] >= 0.9
+        assert one["auroc"] > one["auroc_max_softmax"]
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)

@@ -59,6 +59,7 @@ def test_a_format_is_written_with_a_certificate(run, folder, name):
     assert beside == certificate
     assert certificate["calibrated"]
     assert certificate["images"] == 90  # all that there are
+    assert certificate["accuracy_images"] == 36  # test and validation
     assert certificate["logit_difference"] <= certificate["logit_tolerance"]
     assert certificate["top1_agreement"] == 1
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -154,7 +155,7 @@ def test_int8_may_lose_half_a_point_and_no_more():
     for lost, refused in ((4, False), (5, False), (6, True)):
         found = eager.copy()
         found[:lost] = [1.0, 2.0]
-        judged = certified.compared(answers(eager), answers(found), labels, int8)
+        judged = certified.compared(answers(eager), answers(found), labels, int8, 0)
         assert bool(judged["refused"]) == refused
     assert "points of accuracy" in judged["refused"]
 
@@ -190,7 +191,7 @@ def test_answers_of_nan_and_false_probabilities_are_refused(part, name):
 
     def refused(**changed):
         labels = np.zeros(10, np.int64)
-        return certified.compared(answers(), answers(**changed), labels, formats.FORMATS[name])[
+        return certified.compared(answers(), answers(**changed), labels, formats.FORMATS[name], 0)[
             "refused"
         ]
 

@@ -58,7 +58,7 @@ def export(
     output = output.resolve()
     if not output.parent.is_dir():
         raise DataError(f"There is no folder {output.parent} for {output.name}: make it first.")
-    pictures, labels, source = _pictures(run)
+    pictures, labels, unseen, source = _pictures(run)
     model, facts = deployed.of_run_with_facts(run)
     trust = json.loads(facts)["trust"]
     with tempfile.TemporaryDirectory(prefix=".imgcls-export-", dir=output.parent) as folder:
@@ -85,7 +85,7 @@ def export(
             "source": source,
             "made": now.isoformat(timespec="seconds"),
             "versions": _versions(format),
-            **compared(eager, found, labels, format),
+            **compared(eager, found, labels, format, unseen),
         }
         if name == "pth":
             certificate["load"] = (Path(folder) / "load.py").read_text("utf-8")
@@ -137,6 +137,7 @@ def rows(certificate: Certificate) -> list[tuple[str, str]]:
         told.append(("probabilities", f"calibrated, temperature {certificate['temperature']:.3g}"))
     else:
         told.append(("probabilities", "as trained"))
+    told.append(("accuracy by", f"{certificate['accuracy_images']:,} of the images"))
     for who, one in accuracy.items():
         share = f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
         told.append((f"accuracy, {WHO[who]}", share))
@@ -151,11 +152,13 @@ def compared(
     found: dict[str, NDArray[Any]],
     labels: NDArray[np.int64],
     format: Format,
+    unseen: int,
 ) -> Certificate:
     """The figures of a certificate, and in `refused` what speaks against the file; empty if none.
 
-    Float formats: no logit may differ by more than TOLERANCE·max(1, largest |logit|), in a batch or
-    alone. Others may lose LOSS of accuracy.
+    Accuracy is that of the first `unseen` images, which the model did not learn from, if there are
+    any. Float formats: no logit may differ by more than TOLERANCE·max(1, largest |logit|), in a
+    batch or alone. Others may lose LOSS of accuracy, over all images.
     """
     ours, theirs = eager["logits"].astype(np.float64), found["logits"].astype(np.float64)
     parts = (theirs, found["single"], found["probabilities"], eager["probabilities"])
@@ -168,7 +171,8 @@ def compared(
     right = {"pytorch": ours.argmax(1) == labels, "file": theirs.argmax(1) == labels}
     accuracy = {}
     for who, hits in right.items():
-        low, high = wilson_interval(int(hits.sum()), n)
+        hits = hits[: unseen or n]
+        low, high = wilson_interval(int(hits.sum()), len(hits))
         accuracy[who] = {"value": float(hits.mean()), "low": low, "high": high}
     lost = (int(right["pytorch"].sum()) - int(right["file"].sum())) / n  # 5 of 1,000 are 0.005
     refused = ""
@@ -187,6 +191,7 @@ def compared(
         "probability_difference": false,
         "top1_agreement": float((ours.argmax(1) == theirs.argmax(1)).mean()),
         "accuracy": accuracy,
+        "accuracy_images": unseen or n,
         "milliseconds": {
             who: {"one": 1000 * float(s[0]), "each_of_64": 1000 * float(s[1])}
             for who, s in (("pytorch", eager["seconds"]), ("file", found["seconds"]))
@@ -257,26 +262,30 @@ def proving(run: Run) -> str:
     )
 
 
-def _pictures(run: Run) -> tuple[Images, NDArray[np.int64], str]:
-    """Real images with their labels, and in words which they are."""
+def _pictures(run: Run) -> tuple[Images, NDArray[np.int64], int, str]:
+    """Real images, labels, how many come first that the model never learned from, and a name."""
     dataset = catalog.load(proving(run))
+    unseen = 0
     taken: list[tuple[str, Images, NDArray[np.int64]]] = []
     for split in ("test", "validation", "train"):
         missing = (IMAGES if split == "test" else ENOUGH) - sum(len(p) for _, p, _ in taken)
         if missing <= 0 or (split == "test" and split not in dataset.splits):
             continue
         try:
-            images, labels, indices = predictions.judged_images(run, f"{dataset.name}/{split}")
+            where = f"{dataset.name}/{split}"
+            images, labels, indices = predictions.judged_images(run, where)
         except DataError:
             if split != "test":
                 raise
             continue
         rows = indices[_spread(len(indices), missing)]
         taken.append((f"{len(rows):,} {split}", images[rows], labels[rows]))
+        unseen += 0 if predictions.learned(run, where) else len(rows)
     said = f"{', '.join(name for name, _, _ in taken)} images of {dataset.name}"
     return (
         np.concatenate([images for _, images, _ in taken]),
         np.concatenate([labels for _, _, labels in taken]).astype(np.int64),
+        unseen,
         f"{said}, fingerprint {dataset.fingerprint}",
     )
 

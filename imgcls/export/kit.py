@@ -92,7 +92,7 @@ def card_of(run: Run, certificate: dict[str, Any]) -> str:
 | recipe | {run.config.recipe}, seed {run.config.seed}, {run.config.epochs} epochs |
 | data | {run.config.dataset}, fingerprint {run.facts["fingerprint"]} |
 | code | {run.facts.get("commit") or "not from a clone"} |
-| accuracy | {accuracy["value"]:.2%} (95 % interval {accuracy["low"]:.2%} to {accuracy["high"]:.2%}) on {certificate["source"].split(", fingerprint")[0]} |
+| accuracy | {accuracy["value"]:.2%} (95 % interval {accuracy["low"]:.2%} to {accuracy["high"]:.2%}) on {certificate["accuracy_images"]:,} images of {certificate["source"].split(" images of ")[-1].split(", fingerprint")[0]} |
 | probabilities | {trusted} |
 
 It knows these classes and nothing else: of a picture of something else it names one of them all the same.

@@ -88,6 +88,7 @@ def _ask(run: Run, usable: list[Answer]) -> None:
         if taught.known_images(run) is None:
             st.info(one_image.NO_FEATURES)
             return
+        st.rerun()  # these images calibrate the answers as well
     said = compute.call(taught.ask, run.id, np.stack([answer["seen"] for answer in usable]))
     for answer, one in zip(usable, said, strict=True):
         answer["taught"] = one

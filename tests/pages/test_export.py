@@ -48,6 +48,12 @@ def test_what_was_exported_is_there_when_one_comes_back_and_void_with_another_mo
     again = open_page("export", run=run.id)
     assert len(again.table) == 1
 
+    answers = run.predictions_path("validation")
+    answers.rename(answers.with_suffix(".away"))  # nothing calibrates it now
+    assert not open_page("export", run=run.id).table
+    answers.with_suffix(".away").rename(answers)
+    assert len(open_page("export", run=run.id).table) == 1
+
     run.model_path.touch()
     void = open_page("export", run=run.id)
     assert not void.table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls import feedback, runs
+from imgcls import feedback, predict, runs
 from imgcls.ui import predicting, tasks
 from tests.making import png, untrained_run
 from tests.pages.opened import bars, open_page, said, tree
@@ -225,7 +225,7 @@ def test_several_pictures_are_kept_under_one_class(run):
 
 
 def test_a_picture_is_held_against_new_classes_once_known_images_are_looked_at(tiny_dataset):
-    untrained_run(model="cnn")
+    run = untrained_run(model="cnn")
     feedback.keep("other.png", png(5), "zebra")
     app = judged(("mine.png", png()))
 
@@ -235,6 +235,9 @@ def test_a_picture_is_held_against_new_classes_once_known_images_are_looked_at(t
 
     assert not app.exception
     assert not app.error
+    (expected,) = predict.predict(run.id, [("mine.png", png())])
+    assert expected["calibrated"]
+    assert app.metric[0].delta == f"{expected['top'][0]['probability']:.1%}"
     assert "zebra" in said(app)
     assert "of the images that it knows are as much like it" in said(app)
 
