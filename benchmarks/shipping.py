@@ -123,7 +123,7 @@ Classes taught from a few pictures are held against {KNOWN:,} images that come w
 ## Limits
 
 It knows ten classes and 32×32 pixels. The verdict "unlike anything I know" finds pictures that look otherwise or leave the model in
-doubt; a clear photograph of a bicycle may pass. It was not examined for any use in which a mistake harms somebody.
+doubt; a clear photograph of something else passes about as often as not (docs/benchmarks.md names them). It was not examined for any use in which a mistake harms somebody.
 """
 
 
