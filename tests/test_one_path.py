@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,30 +64,36 @@ def folder(home, tmp_path):
     return made
 
 
-def test_every_mode_comes_to_the_same_pixels_on_every_way(folder, tmp_path):
+@pytest.mark.parametrize("fit", preprocess.FITS)
+def test_every_mode_comes_to_the_same_pixels_on_every_way(folder, tmp_path, monkeypatch, fit):
     names = list(PICTURES)
     ours = np.stack(
         [
-            preprocess.to_pixels(preprocess.open_picture(PICTURES[name], name).image, SIZE)
+            preprocess.to_pixels(preprocess.open_picture(PICTURES[name], name).image, SIZE, fit)
             for name in names
         ]
     )
 
     items = [Item(file=name, place=folder / name, label="x", split="train") for name in names]
     raw = tmp_path / "pixels"
-    decoder.decode_all(items, None, raw, SIZE, "squash", stop=True)
+    decoder.decode_all(items, None, raw, SIZE, fit, stop=True)
     imported = np.fromfile(raw, np.uint8).reshape(ours.shape)
 
+    def of_fit(*key, load=predict._model):
+        model, about = load(*key)
+        return model, replace(about, fit=fit)
+
+    monkeypatch.setattr(predict, "_model", of_fit)
     answers = predict.predict(runs.SHIPPED, [(name, PICTURES[name]) for name in names])
     predicted = np.stack([answer["seen"] for answer in answers])
 
-    blocks = batch._decoded(iter([folder / name for name in names]), SIZE, "squash")
+    blocks = batch._decoded(iter([folder / name for name in names]), SIZE, fit)
     tabled = np.stack(
         [np.frombuffer(p, np.uint8).reshape(SIZE, SIZE, 3) for block in blocks for _, p in block]
     )
 
     async def serve():
-        decoders = Decoders(SIZE, "squash", 1)
+        decoders = Decoders(SIZE, fit, 1)
         found = [await decoders.decode(name, PICTURES[name]) for name in names]
         decoders.close()
         return np.stack([seen.pixels for seen in found])
