@@ -74,9 +74,8 @@ def measure(run: Run, trust: Trust) -> list[dict[str, Any]]:
     pictures = predictions.pictures(run, "test", np.arange(len(test.labels)))
 
     def scores(images: Images, logits: NDArray[np.float32]) -> tuple[Any, Any]:
-        return trust.unlikeness(images, scaled(logits, trust.temperature)), 1 - softmax(
-            logits, axis=1
-        ).max(1)
+        unlike = trust.unlikeness(images, scaled(logits, trust.temperature))
+        return unlike, 1 - softmax(logits, axis=1).max(1)
 
     ours, plain = scores(pictures, test.logits)
     rows = [{"set": "test images", "n": len(ours), "refused": float((ours > trust.limit).mean())}]

@@ -19,8 +19,6 @@ from imgcls.serve.batching import Busy
 SECONDS = 20.0  # that a task may take
 TOGETHER = 2**20  # bytes of pictures in one task, so that only small ones wait for each other
 
-Task = list[tuple[str, bytes]]  # names and contents
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -30,7 +28,8 @@ class Seen:
     notes: tuple[str, ...]  # what was done to it
 
 
-Answer = asyncio.Future[Seen | DataError]
+Asked = tuple[str, bytes, asyncio.Future[Seen | DataError]]  # name, contents, what comes of it
+Task = list[Asked]
 
 
 class Decoders:
@@ -43,7 +42,7 @@ class Decoders:
     def __init__(self, size: int, fit: str, workers: int, most: int = 16, bound: int = 256) -> None:
         self.size, self.fit, self.workers, self.most, self.bound = size, fit, workers, most, bound
         self.pool = self._new(workers)
-        self.waiting: deque[tuple[str, bytes, Answer]] = deque()
+        self.waiting: deque[Asked] = deque()
         self.running: set[asyncio.Task[None]] = set()
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
@@ -66,21 +65,19 @@ class Decoders:
         """Give what waits to processes that are free."""
         while self.waiting and len(self.running) < self.workers:
             task: Task = []
-            futures = []
             share = min(self.most, -(-len(self.waiting) // self.workers))
             room = TOGETHER
             while self.waiting and len(task) < share:
                 if task and len(self.waiting[0][1]) > room:
                     break
-                name, data, future = self.waiting.popleft()
-                if future.done():  # its client has left
+                one = self.waiting.popleft()
+                if one[2].done():  # its client has left
                     continue
-                task.append((name, data))
-                futures.append(future)
-                room -= len(data)
+                task.append(one)
+                room -= len(one[1])
             if not task:
                 return
-            runner = asyncio.create_task(self._run(task, futures))
+            runner = asyncio.create_task(self._run(task))
             self.running.add(runner)
             runner.add_done_callback(self._ended)
 
@@ -88,9 +85,10 @@ class Decoders:
         self.running.discard(runner)
         self._go()
 
-    async def _run(self, task: Task, futures: list[Answer]) -> None:
+    async def _run(self, task: Task) -> None:
+        futures = [future for _, _, future in task]
         try:
-            for future, found in zip(futures, await self._decoded(task, futures), strict=True):
+            for future, found in zip(futures, await self._decoded(task), strict=True):
                 if not future.done():  # its client may have left
                     future.set_result(found)
         except Exception as error:
@@ -98,7 +96,7 @@ class Decoders:
                 if not future.done():
                     future.set_exception(error)
 
-    async def _decoded(self, task: Task, futures: list[Answer]) -> "list[Seen | DataError]":
+    async def _decoded(self, task: Task) -> "list[Seen | DataError]":
         pool = self.pool
         try:
             return await self._within(pool, task)
@@ -108,15 +106,13 @@ class Decoders:
                 self._end(pool)
             if len(task) == 1 and isinstance(error, TimeoutError):
                 return [self._fatal(task[0][0])]
-            return await self._one_by_one(
-                task, futures
-            )  # another picture may have ended the process
+            return await self._one_by_one(task)  # another picture may have ended the process
 
-    async def _one_by_one(self, task: Task, futures: list[Answer]) -> "list[Seen | DataError]":
+    async def _one_by_one(self, task: Task) -> "list[Seen | DataError]":
         found: list[Seen | DataError] = []
         pool = self._new(1)
-        for one, future in zip(task, futures, strict=True):
-            if future.done():  # its client has left, so nobody waits for this
+        for one in task:
+            if one[2].done():  # its client has left, so nobody waits for this
                 found.append(self._fatal(one[0]))
                 continue
             try:
@@ -130,7 +126,8 @@ class Decoders:
 
     async def _within(self, pool: ProcessPoolExecutor, task: Task) -> "list[Seen | DataError]":
         async with asyncio.timeout(SECONDS):
-            return await asyncio.wrap_future(pool.submit(_decode, task, self.size, self.fit))
+            pictures = [(name, data) for name, data, _ in task]
+            return await asyncio.wrap_future(pool.submit(_decode, pictures, self.size, self.fit))
 
     def _fatal(self, name: str) -> DataError:
         return DataError(
@@ -158,9 +155,9 @@ class Decoders:
         pool.shutdown(wait=False)  # what else was in it breaks, and is asked for again
 
 
-def _decode(task: Task, size: int, fit: str) -> list[Seen | DataError]:
+def _decode(pictures: list[tuple[str, bytes]], size: int, fit: str) -> list[Seen | DataError]:
     found: list[Seen | DataError] = []
-    for name, data in task:
+    for name, data in pictures:
         try:
             picture = open_picture(data, name)
         except DataError as error:

@@ -85,9 +85,8 @@ def _offer(run: Run, name: str, path: Path) -> None:
         st.caption(widgets.escape(error))
         return
     trust = belief.of_run(run)
-    if path.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns or certificate.get(
-        "temperature"
-    ) != (trust.temperature if trust else 1.0):
+    older = path.stat().st_mtime_ns < run.model_path.stat().st_mtime_ns
+    if older or certificate.get("temperature") != (trust.temperature if trust else 1.0):
         st.caption(
             "An older export of this run is void: its model has changed, or what calibrates it. "
             "Export it again."

@@ -22,7 +22,7 @@ from imgcls.export import certified, formats
 NOW = datetime(2026, 11, 27, 12)
 IMAGES = {"train": 200, "test": 100}  # of each class of CIFAR-10
 FAMILIES = {
-    # Of eight images its batch norm learns too little: after as many steps 14 % instead of 19.
+    # In batches of eight it is near chance after as many steps: 14 % instead of 19.
     "inception_v3": {"stem": "imagenet", "input_size": 75, "batch_size": 16, "epochs": 2},
     "vit_b_16": {"stem": "imagenet"},
     "googlenet": {"stem": "imagenet"},
