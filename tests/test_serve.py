@@ -2,13 +2,16 @@
 
 import asyncio
 import io
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +26,7 @@ from imgcls.preprocess import LIMITS
 from imgcls.serve import app as application
 from imgcls.serve import decoding, served
 from imgcls.serve.batching import Batcher, Busy
+from imgcls.serve.connection import UVICORN
 from imgcls.serve.decoding import Decoders
 from tests import dying
 from tests.making import png
@@ -240,19 +244,131 @@ def test_what_it_tells_of_itself(shipped):
     assert set(refusals) == {"200", "400", "408", "413", "415", "422", "429", "503"}
 
 
-@pytest.fixture
-def address(shipped):
-    """Of a server that is up."""
-    made = application.create(shipped, application.Limits(decoders=1))
-    server = uvicorn.Server(uvicorn.Config(made, port=0, log_level="error", ws="none"))
+@contextmanager
+def up(made, **settings):
+    """The port of a server that is up."""
+    server = uvicorn.Server(uvicorn.Config(made, port=0, **UVICORN | settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
+    yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def address(shipped):
+    """Of a server that is up."""
+    made = application.create(shipped, application.Limits(decoders=1))
+    with up(made, log_level="error") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+LARGE = 30_000_000  # bytes, more than a socket's buffers hold
+
+
+async def slow(scope, receive, send):
+    """An application that reads no body and takes 0.8 s; of /large it says more than fits."""
+    await asyncio.sleep(0.8)
+    length = LARGE if scope["path"] == "/large" else 2
+    head = {"status": 200, "headers": [(b"content-length", str(length).encode())]}
+    await send({"type": "http.response.start", **head})
+    await send({"type": "http.response.body", "body": bytes(length)})
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Of a server on which a client has 0.5 s to say what it wants."""
+    monkeypatch.setattr(application, "HEAD_SECONDS", 0.5)
+    with up(slow, lifespan="off") as port:
+        yield port
+
+
+def dribbled(port, first, then):
+    """What a server says to a client that sends `first`, then a byte of `then` every 50 ms."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=0.05) as client:
+        client.sendall(first)
+        for byte in then:
+            try:
+                if not (more := client.recv(2**16)):
+                    return said
+                said += more
+            except TimeoutError:
+                client.sendall(bytes([byte]))
+    raise AssertionError(f"The connection is still open after {said[:200]!r}.")
+
+
+WHOLE = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+WHOLE_LARGE = WHOLE.replace(b"/ ", b"/large ")
+ENDLESS = b"x-slow: " + b"a" * 100  # five seconds
+
+
+@pytest.mark.parametrize(("before", "answers"), [(b"", 0), (WHOLE, 1)], ids=["first", "second"])
+def test_headers_that_dribble_are_408(port, before, answers):
+    said = dribbled(port, before + WHOLE[:-2], ENDLESS)
+
+    assert said.count(b"HTTP/1.1 200") == answers
+    *_, head, body = said.split(b"\r\n\r\n")
+    assert b"HTTP/1.1 408" in head
+    assert b"connection: close" in head
+    assert json.loads(body)["code"] == "timeout"
+
+
+def test_a_body_that_nobody_reads_holds_no_connection(port):
+    head = b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
+
+    said = dribbled(port, head, bytes(100))
+
+    assert said.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("first", [b"", WHOLE], ids=["ever", "again"])
+def test_a_client_that_says_nothing_is_left_without_a_word(port, first):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(first)
+        said = b"".join(iter(lambda: client.recv(2**16), b""))
+
+    assert said.count(b"HTTP/1.1") == (1 if first else 0)
+
+
+def test_a_client_that_takes_a_large_answer_is_not_cut_off(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(WHOLE_LARGE + WHOLE)
+        said = b"".join(iter(lambda: client.recv(2**20), b""))
+
+    assert said.count(b"HTTP/1.1 200") == 2
+    assert len(said) > LARGE
+
+
+def test_an_answer_that_nobody_takes_holds_no_connection(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(WHOLE_LARGE + WHOLE_LARGE)
+        time.sleep(2.5)
+        said = 0
+        with suppress(ConnectionResetError):
+            while more := client.recv(2**20):
+                said += len(more)
+
+    assert said < LARGE
+
+
+def test_more_connections_than_are_allowed_are_503_and_leave_room_for_others(monkeypatch):
+    monkeypatch.setattr(application, "CONNECTIONS", 3)
+    with up(slow, lifespan="off") as port:
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        refused = httpx.get(f"http://127.0.0.1:{port}/")
+        silent.pop().close()
+        time.sleep(0.1)
+        answered = httpx.get(f"http://127.0.0.1:{port}/")
+        for client in silent:
+            client.close()
+
+    assert refused.status_code == 503
+    assert "3 connections are open" in refused.json()["message"]
+    assert refused.headers["connection"] == "close"
+    assert answered.status_code == 200
 
 
 def test_schemathesis_finds_no_answer_that_the_document_does_not_promise(address, tmp_path):

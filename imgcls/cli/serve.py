@@ -32,6 +32,7 @@ def serve(
     import uvicorn
 
     from imgcls.serve import app, served
+    from imgcls.serve.connection import UVICORN
 
     found = show.find_run(run)
     if not _is_loopback(host) and not token:
@@ -43,11 +44,7 @@ def serve(
     loaded = served.load(found, backend, threads=max(1, cores // 2), spin=False)
     limits = app.Limits(batch=batch, token=token, decoders=max(1, min(4, cores)))
     show.note(f"Serving {found.id} at http://{host}:{port}/docs; Ctrl-C ends it.")
-    uvicorn.run(
-        app.create(loaded, limits), host=host, port=port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=15, timeout_keep_alive=10, server_header=False,
-        ws="none",
-    )  # fmt: skip
+    uvicorn.run(app.create(loaded, limits), host=host, port=port, **UVICORN)
 
 
 def _is_loopback(host: str) -> bool:

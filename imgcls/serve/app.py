@@ -29,7 +29,9 @@ from imgcls.serve.served import Served
 
 FILES = 64  # pictures a request
 BODY = 64 * 2**20  # bytes a request
+HEAD_SECONDS = 20.0  # for a request's line and headers to come in
 BODY_SECONDS = 30.0  # for a request's body to come in
+CONNECTIONS = 128  # open at a time
 OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")  # also without the token
 ANSWER_SECONDS = 30.0  # for a picture to be answered
 DECODED = 16  # pictures that one process decodes at a time, at most
@@ -302,7 +304,7 @@ class Bounded:
             with suppress(_Refused):
                 await self.app(scope, bounded, answer)
         if refused is not None and not begun:
-            response = _problem(*refused)
+            response = problem(*refused)
             response.headers["connection"] = "close"
             if refused[0] == 401:
                 response.headers["www-authenticate"] = "Bearer"
@@ -322,13 +324,13 @@ def _handle(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return _problem(error.status_code, str(error.detail), error.headers)
+        return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _problem(422, f"{printable(where)}: {printable(str(first['msg']))}.")
+        return problem(422, f"{printable(where)}: {printable(str(first['msg']))}.")
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -336,6 +338,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": CODES[status]} for status in statuses}
 
 
-def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
+def problem(status: int, message: str, headers: Any = None) -> JSONResponse:
+    """A refusal: `Problem` as JSON."""
     code = CODES.get(status, "error")
     return JSONResponse({"code": code, "message": message}, status, headers)
