@@ -19,6 +19,7 @@ This module imports neither torch nor streamlit.
 
 import contextlib
 import errno
+import filecmp
 import json
 import os
 import platform
@@ -363,17 +364,15 @@ def _commit() -> str:
 def shipped() -> Run:
     """The run of the model that comes with imgcls, under the home, where more can be made of it.
 
-    It is laid out as any run, and copied anew where imgcls brings another one.
+    It is laid out as any run, and copied anew where a file differs: imgcls brings another one, or
+    it was damaged. What was compared is read again only once its size or time changes.
     """
     run = Run(config.home() / SHIPPED)
     source = ASSETS / SHIPPED
     parts = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
-    try:
-        same = (run.path / "config.json").read_bytes() == (source / "config.json").read_bytes()
-        if same and all(_size(run.path / part) == _size(source / part) for part in parts):
+    with contextlib.suppress(OSError):  # not there yet, or not to be read
+        if all(filecmp.cmp(source / part, run.path / part, shallow=False) for part in parts):
             return run
-    except FileNotFoundError:
-        pass  # not there yet
     try:
         return _laid_down(source, run)
     except OSError as error:
@@ -392,10 +391,6 @@ def _laid_down(source: Path, run: Run) -> Run:
         with contextlib.suppress(OSError):
             (Path(folder) / "new").rename(run.path)
     return run
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def get(run_id: str) -> Run:

@@ -84,9 +84,18 @@ def test_another_one_replaces_the_copy_under_the_home(shipped, monkeypatch, tmp_
     assert [path.name for path in shipped.path.parent.iterdir() if path.name[0] == "."] == []
 
 
+def cut(data):
+    return data[:1]
+
+
+def flipped(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damaged", [cut, flipped])
 @pytest.mark.parametrize("name", ["trust.json", "known.npz", "model.safetensors"])
-def test_what_was_damaged_in_the_home_is_laid_down_again(shipped, name):
-    (shipped.path / name).write_bytes(b"{")
+def test_what_was_damaged_in_the_home_is_laid_down_again(shipped, name, damaged):
+    (shipped.path / name).write_bytes(damaged((FOLDER / name).read_bytes()))
 
     again = runs.get(runs.SHIPPED)
 
