@@ -3,6 +3,8 @@
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +16,14 @@ from imgcls.preprocess import open_picture, printable
 LONGEST = 64  # characters of a class's name
 MOST = 10_000  # pictures kept: a public page must not fill a disk
 SIDE = 1024  # pixels, the longer side at most of what is kept
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture that is kept."""
+
+    path: Path
+    before: Path | None  # where it was kept until then, which may be `path`; None if it was not
 
 
 def root() -> Path:
@@ -33,34 +43,42 @@ def checked(label: str) -> str:
     return name
 
 
-def keep(name: str, data: bytes, label: str) -> Path:
+def keep(name: str, data: bytes, label: str) -> Kept:
     """Keep a picture under its right label, upright, at most SIDE wide or high, without metadata.
 
-    Gives its path. The same picture is kept once: a later label replaces an earlier one. Raises
-    DataError for a picture that cannot be used, a label that cannot be a folder, and where no room
-    is left.
+    The same picture is kept once: a later label replaces an earlier one. Raises DataError for a
+    picture that cannot be used, a label that cannot be a folder, and where no room is left.
     """
     folder = root() / checked(label)
     image = open_picture(data, name).image
     image.thumbnail((SIDE, SIDE))  # a photograph as PNG would exceed what may be imported
     digest = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()[:32]
     path = folder / f"{digest}.png"
-    before = [other for other in root().glob(f"*/{digest}.png") if other != path]
-    if not before and not path.exists() and sum(1 for _ in root().glob("*/*.png")) >= MOST:
+    before = list(root().glob(f"*/{digest}.png"))
+    if not before and sum(1 for _ in root().glob("*/*.png")) >= MOST:
         raise DataError(
             f"{MOST:,} pictures are kept already: import them, then empty the folder feedback."
         )
     folder.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, lambda draft: _save(image, draft))
     for other in before:
-        other.unlink(missing_ok=True)
-    return path
+        if other != path:
+            other.unlink(missing_ok=True)
+    return Kept(path, before[0] if before else None)
 
 
-def take_back(paths: Sequence[Path]) -> None:
-    """Forget pictures that `keep` has just kept; those that are gone already are no matter."""
-    for path in paths:
-        path.unlink(missing_ok=True)
+def take_back(kept: Sequence[Kept]) -> None:
+    """Leave pictures as they were before `keep`: under their earlier label, or not kept at all.
+
+    Those that are gone already are no matter.
+    """
+    for one in reversed(kept):  # the same picture may be among them twice
+        if one.before is None:
+            one.path.unlink(missing_ok=True)
+        else:
+            with suppress(FileNotFoundError):
+                one.before.parent.mkdir(exist_ok=True)
+                one.path.replace(one.before)
 
 
 def counts() -> dict[str, int]:

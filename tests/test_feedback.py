@@ -1,6 +1,7 @@
 """Pictures that a model got wrong: kept once, under their right label, as a data set."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -32,13 +33,40 @@ def test_a_picture_is_kept_once_and_the_last_label_counts(home):
     assert feedback.counts() == {"dog": 1}
 
 
+def test_taking_back_leaves_a_picture_as_it_was_before_it_was_told(home):
+    told = [feedback.keep("a.png", png(), label) for label in ("cat", "dog", "dog")]
+
+    for one, left in zip(reversed(told), ({"dog": 1}, {"cat": 1}, {}), strict=True):
+        feedback.take_back([one])
+
+        assert feedback.counts() == left
+
+
+def test_taking_back_several_at_once_takes_the_last_first(home):
+    feedback.keep("a.png", png(1), "cat")
+    told = [feedback.keep(f"{i}.png", png(seed), "dog") for i, seed in enumerate((1, 2, 2))]
+
+    feedback.take_back(told)
+
+    assert feedback.counts() == {"cat": 1}
+
+
+def test_what_is_gone_already_is_taken_back_in_silence(home):
+    told = [feedback.keep("a.png", png(), label) for label in ("cat", "dog")]
+    shutil.rmtree(feedback.root())
+
+    feedback.take_back(told)
+
+    assert feedback.counts() == {}
+
+
 def test_what_is_kept_has_no_metadata(home):
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "at home"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "JPEG", exif=exif)
 
-    path = feedback.keep("a.jpg", file.getvalue(), "cat")
+    path = feedback.keep("a.jpg", file.getvalue(), "cat").path
 
     assert b"at home" not in path.read_bytes()
 
@@ -74,7 +102,7 @@ def test_a_large_photograph_is_kept_small_enough_to_be_read_again(home):
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG", quality=50)
 
-    path = feedback.keep("photo.jpg", buffer.getvalue(), "zebra")
+    path = feedback.keep("photo.jpg", buffer.getvalue(), "zebra").path
 
     kept = open_picture(path.read_bytes(), path.name).image
     assert max(kept.size) == feedback.SIDE

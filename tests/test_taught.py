@@ -110,7 +110,7 @@ def test_what_the_last_layer_sees_is_what_evaluation_stores(tiny_dataset):
 
 def test_foreign_files_among_what_was_kept_are_passed_over(tiny_dataset):
     run = judged_run(model="cnn")
-    folder = feedback.keep("mine.png", png(), "noise").parent
+    folder = feedback.keep("mine.png", png(), "noise").path.parent
     (folder / "junk.png").write_bytes(b"junk")
     (folder / "folder.png").mkdir()
     (folder / "gone.png").symlink_to(folder / "nowhere")

@@ -179,6 +179,23 @@ def test_a_wrong_answer_is_told_and_kept(run, home):
     assert feedback.counts() == {}
 
 
+def test_taking_back_a_second_label_leaves_the_first(run):
+    feedback.keep("mine.png", png(), "zebra")
+    app = judged(("mine.png", png()))
+    app.session_state["Wrong? Tell it"] = True
+    app.run()
+    label = app.selectbox(label_key(png())).options[0]
+    app.selectbox(label_key(png())).set_value(label).run()
+    app.button("predict_keep").click().run()
+    assert feedback.counts() == {label: 1}
+
+    app.button("predict_keep undo").click().run()
+
+    assert not app.exception
+    assert feedback.counts() == {"zebra": 1}
+    assert "Kept so far: zebra 1." in said(app)
+
+
 def test_it_shows_where_the_model_looks_and_what_others_say(run):
     other = untrained_run(model="cnn")
     app = judged(("mine.png", png()))
