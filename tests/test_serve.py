@@ -104,6 +104,7 @@ def blank(width, height):
 
 
 HEAVY = blank(5001, 5000)
+LARGEST = blank(5000, 5000)
 BROKEN = png()[:-20]
 TEXT = b"a text, and no picture at all"
 
@@ -481,6 +482,64 @@ def test_a_picture_that_ends_its_process_is_refused_and_those_beside_it_are_not(
     assert isinstance(refused, DataError)
     assert "fatal.png: decoding it ended its process" in str(refused)
     assert all(seen.pixels.shape == (32, 32, 3) for seen in (a, *others))
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the pictures that a process was given to decode, task by task."""
+    submit, tasks = ProcessPoolExecutor.submit, []
+
+    def noted(pool, work, *given):
+        if given:
+            tasks.append([name for name, _ in given[0]])
+        return submit(pool, work, *given)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", noted)
+    return tasks
+
+
+def test_pictures_whose_client_has_left_are_not_decoded(decoded):
+    async def run():
+        decoders = Decoders(32, "squash", 1)
+        names = ("first.png", "left.png", "stays.png", "left too.png")
+        asked = [asyncio.create_task(decoders.decode(name, png())) for name in names]
+        await asyncio.sleep(0)  # the first is at work, the others wait
+        asked[1].cancel()
+        asked[3].cancel()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        decoders.close()
+        return found
+
+    found = asyncio.run(run())
+
+    assert decoded == [["first.png"], ["stays.png"]]
+    assert [type(one) for one in found[::2]] == [decoding.Seen] * 2
+
+
+def test_a_client_that_leaves_is_not_worked_for(shipped, decoded):
+    request = httpx.Request("POST", "http://test/predict", files=sent(*[("a.png", LARGEST)] * 9))
+    messages = [{"type": "http.request", "body": request.read()}, {"type": "http.disconnect"}]
+    headers = [(name.lower(), value) for name, value in request.headers.raw]
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+        "headers": headers,
+    }  # fmt: skip
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    async def run():
+        made = application.create(shipped, application.Limits(decoders=1, batch=1))
+        async with made.router.lifespan_context(made):
+            await made(scope, receive, send)
+
+    asyncio.run(run())
+
+    assert messages == []
+    assert len(decoded) < 9
 
 
 def test_more_than_may_wait_to_be_decoded_is_busy():

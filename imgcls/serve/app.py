@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import Depends, FastAPI, File, Query, Request, Response, UploadFile
@@ -40,6 +40,8 @@ CODES = {
     413: "too_large", 415: "unsupported_type", 422: "unusable", 429: "busy", 503: "not_ready",
 }  # fmt: skip
 REFUSALS = {TooLargeError: 413, WrongTypeError: 415}  # of pictures; 422 for others
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
         responses=_problems(400, *unauthorized, 408, 413, 415, 422, 429, 503),
     )  # fmt: skip
     async def predict(
+        request: Request,
         files: Annotated[list[UploadFile], File(description="PNG, JPEG or WebP, one or many")],
         top: Annotated[int, Query(ge=1, le=1000)] = 5,
         coverage: Annotated[float, Query(json_schema_extra={"enum": list(COVERAGES)})] = 0.95,
@@ -152,7 +155,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
             raise HTTPException(413, f"{len(files)} pictures are more than {FILES} a request.")
         start = time.perf_counter()
         tasks = [one(file, top, coverage) for file in files]
-        found = await asyncio.gather(*tasks, return_exceptions=True)
+        found = await _unless_left(request, asyncio.gather(*tasks, return_exceptions=True))
         entries: list[dict[str, Any]] = []
         problems: list[DataError] = []
         for file, entry in zip(files, found, strict=True):
@@ -228,6 +231,17 @@ def create(served: Served, limits: Limits) -> FastAPI:
         return Response(generate_latest(meters.registry), media_type="text/plain; version=0.0.4")
 
     return app
+
+
+async def _unless_left(request: Request, answers: asyncio.Future[T]) -> T:
+    """What is waited for, given up as soon as its client leaves: others wait behind it."""
+    leaving = asyncio.ensure_future(request.receive())  # all else that it can say is read
+    await asyncio.wait((answers, leaving), return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    if not answers.done():
+        answers.cancel()
+        raise HTTPException(408, "The client has left.")  # which nobody hears
+    return answers.result()
 
 
 class Meters:
