@@ -516,6 +516,46 @@ def test_pictures_whose_client_has_left_are_not_decoded(decoded):
     assert [type(one) for one in found[::2]] == [decoding.Seen] * 2
 
 
+def test_one_who_asks_for_much_does_not_make_others_wait():
+    async def run():
+        decoders, ended = Decoders(32, "squash", 1), []
+
+        async def ask(asker, data):
+            await decoders.decode("a.png", data, asker)
+            ended.append(asker)
+
+        await decoders.warm()
+        askers = ["much"] * 12 + ["one"] + ["two"] * 2
+        pictures = [LARGEST] * 12 + [png()] * 3
+        await asyncio.gather(*map(ask, askers, pictures))
+        decoders.close()
+        return ended
+
+    ended = asyncio.run(run())
+
+    assert sorted(ended) == ["much"] * 12 + ["one"] + ["two"] * 2
+    assert {"one", "two"} <= set(ended[:6])
+
+
+def test_a_picture_behind_a_large_one_has_its_turn_next():
+    async def run():
+        decoders = Decoders(32, "squash", 1)
+        await decoders.warm()
+        askers = [str(i) for i in range(8)]
+        pictures = [LARGEST, LARGEST, png(), LARGEST, LARGEST, LARGEST, LARGEST, LARGEST]
+        ended = []
+
+        async def ask(asker, data):
+            await decoders.decode("a.png", data, asker)
+            ended.append(asker)
+
+        await asyncio.gather(*map(ask, askers, pictures))
+        decoders.close()
+        return ended
+
+    assert asyncio.run(run()) == [str(i) for i in range(8)]
+
+
 def test_a_client_that_leaves_is_not_worked_for(shipped, decoded):
     request = httpx.Request("POST", "http://test/predict", files=sent(*[("a.png", LARGEST)] * 9))
     messages = [{"type": "http.request", "body": request.read()}, {"type": "http.disconnect"}]

@@ -154,7 +154,7 @@ def create(served: Served, limits: Limits) -> FastAPI:
         if len(files) > FILES:
             raise HTTPException(413, f"{len(files)} pictures are more than {FILES} a request.")
         start = time.perf_counter()
-        tasks = [one(file, top, coverage) for file in files]
+        tasks = [one(request, file, top, coverage) for file in files]
         found = await _unless_left(request, asyncio.gather(*tasks, return_exceptions=True))
         entries: list[dict[str, Any]] = []
         problems: list[DataError] = []
@@ -183,12 +183,12 @@ def create(served: Served, limits: Limits) -> FastAPI:
         answer = {"model": served.name, "predictions": entries}
         return Response(json.dumps(answer), media_type="application/json")
 
-    async def one(file: UploadFile, top: int, coverage: float) -> dict[str, Any]:
+    async def one(asker: object, file: UploadFile, top: int, coverage: float) -> dict[str, Any]:
         name = file.filename or "picture"
         data = await file.read(LIMITS["bytes"] + 1)
         start = time.perf_counter()
         async with asyncio.timeout(ANSWER_SECONDS):
-            seen = await state["decoders"].decode(name, data)
+            seen = await state["decoders"].decode(name, data, asker)
             meters.decoding.observe(time.perf_counter() - start)
             timed = await batcher.ask(seen.pixels)
         meters.waiting.observe(timed.waited)
