@@ -75,7 +75,7 @@ def measure(run: Run, dataset: str, held: str) -> dict[str, float]:
         kept, found = [], []
         for _ in range(DRAWS):
             drawn = few[chance.permutation(len(few))[:shots]]
-            new = taught.fit(*known, {held: drawn})
+            new = taught.fit(known, {held: drawn})
             kept.append(answers.correct & ~_called_new(new, seen))
             found.append(_called_new(new, many))
         told[f"known {shots}"] = float(np.mean(kept))

@@ -36,6 +36,11 @@ def sets(size: int, fit: str) -> dict[str, Images]:
     }
 
 
+def names() -> dict[str, NDArray[Any]]:
+    """What each picture of two of the `sets` shows: a digit, or which photograph."""
+    return {"digits": load_digits().target, "photographs": np.repeat(PHOTOGRAPHS, CROPS)}
+
+
 def crops(chance: np.random.Generator, size: int, fit: str) -> Any:
     """Random squares of each photograph."""
     import skimage.data

@@ -27,6 +27,19 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """Images of the classes that a model knows, to hold new ones against.
+
+    Where the model learned from these very images, they lie further from a new class than others
+    do. `shares` then tells what to expect of others; None where the images are such others.
+    """
+
+    features: NDArray[np.float16]  # (N, width), what the last layer sees
+    labels: NDArray[np.int64]  # (N,)
+    shares: NDArray[np.float64] | None = None  # (N + 1,): see `Taught`
+
+
+@dataclass(frozen=True, eq=False)
 class Taught:
     """New classes beside known ones, in the space of a model's features."""
 
@@ -34,8 +47,10 @@ class Taught:
     center: Floats  # (width,) of known images' features
     known: Floats  # (known classes, width), directions of length 1 from there
     new: Floats  # (new classes, width), likewise
-    margins: Floats  # ascending, of known images: see `margin`
-    limit: float  # PASSING of the known images have at most this margin
+    margins: Floats  # (N,) ascending, of known images: see `margin`
+    shares: NDArray[np.float64]  # (N + 1,), by how many of these reach a picture's margin: of
+    # images that the model did not learn from, those that are as much like a new class
+    limit: float  # largest of these shares at which a picture is called new
 
     def margin(self, features: Floats) -> Floats:
         """(N, new classes): cosine to each new mean less the largest to a known one."""
@@ -49,10 +64,10 @@ class Taught:
         best = margins.argmax(1)
         largest = margins[np.arange(len(margins)), best]
         above = len(self.margins) - np.searchsorted(self.margins, largest, side="left")
-        shares = (above + 1) / (len(self.margins) + 1)
+        shares = self.shares[above]
         return [
-            Said(self.classes[i], bool(one > self.limit), float(share))
-            for i, one, share in zip(best, largest, shares, strict=True)
+            Said(self.classes[i], bool(share <= self.limit), float(share))
+            for i, share in zip(best, shares, strict=True)
         ]
 
 
@@ -62,24 +77,25 @@ class Said:
 
     name: str  # of the new class that it is most like
     is_new: bool  # whether it is called so
-    share: float  # of known images that are as much like a new class
+    share: float  # of images of known classes that are as much like a new one
 
 
-def fit(
-    known: NDArray[np.float16], labels: NDArray[np.int64], new: dict[str, NDArray[np.float16]]
-) -> Taught:
-    """From (N, width) features of known images with labels, and of each new class's pictures."""
-    features = known.astype(np.float32)
+def fit(known: Known, new: dict[str, NDArray[np.float16]]) -> Taught:
+    """From known images, and (n, width) features of each new class's pictures."""
+    features = known.features.astype(np.float32)
     center: Floats = features.mean(0)
     directions = _unit(features - center)
-    means = [directions[labels == i].mean(0) for i in np.unique(labels)]
+    means = [directions[known.labels == i].mean(0) for i in np.unique(known.labels)]
     few = [_unit(one.astype(np.float32) - center).mean(0) for one in new.values()]
+    shares, limit = known.shares, 1 - PASSING
+    if shares is None:  # as conformal prediction counts: the picture is one more of them
+        shares = np.arange(1, len(features) + 2) / (len(features) + 1)
+        limit = max(limit, shares[0])  # where few are known, what is beyond all of them
+    means_of_new = _unit(np.stack(few))
     taught = Taught(
-        tuple(new), center, _unit(np.stack(means)), _unit(np.stack(few)), np.empty(0, np.float32), 0
+        tuple(new), center, _unit(np.stack(means)), means_of_new, features[:0, 0], shares, limit
     )
-    margins = np.sort(taught.margin(features).max(1))
-    rank = min(int(np.ceil((len(margins) + 1) * PASSING)), len(margins))
-    return replace(taught, margins=margins, limit=float(margins[rank - 1]))
+    return replace(taught, margins=np.sort(taught.margin(features).max(1)))
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -95,20 +111,20 @@ def new_classes(run: Run) -> dict[str, int]:
     return {name: count for name, count in feedback.counts().items() if name not in known}
 
 
-def known_images(run: Run) -> tuple[NDArray[np.float16], NDArray[np.int64]] | None:
-    """Features and labels of images whose classes a run knows; None where none are stored.
+def known_images(run: Run) -> Known | None:
+    """Images whose classes a run knows; None where none are stored.
 
     Its validation images; for the model that ships, images that come with it.
     """
     if run.known_path.exists():
         try:
             with np.load(run.known_path, allow_pickle=False) as file:
-                return file["features"], file["labels"]
+                return Known(file["features"], file["labels"], file["shares"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             raise ModelError(f"{run.id}/known.npz is damaged: delete the run's folder.") from None
     features = predictions.features(run, "validation")
     answers = predictions.load(run, "validation")
-    return None if features is None or answers is None else (features, answers.labels)
+    return None if features is None or answers is None else Known(features, answers.labels)
 
 
 def ask(run_id: str, pictures: Images) -> list[Said]:
@@ -149,4 +165,4 @@ def _of(run: Run, changed: int, paths: tuple[Path, ...]) -> Taught:
         features = predictions.see(run.id, np.stack(few))
         assert features is not None
         told[name] = features
-    return fit(*known, told)
+    return fit(known, told)

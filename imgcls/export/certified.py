@@ -142,7 +142,7 @@ def rows(certificate: Certificate) -> list[tuple[str, str]]:
         share = f"{one['value']:.2%} ({one['low']:.2%} to {one['high']:.2%})"
         told.append((f"accuracy, {WHO[who]}", share))
     for who, one in taken.items():
-        milliseconds = f"{one['one']:.2f} ms, in a batch of 64 {one['each_of_64']:.2f}"
+        milliseconds = f"{one['one']:.2f} ms; in a batch of 64 {one['each_of_64']:.2f} ms"
         told.append((f"one picture, {WHO[who]}", milliseconds))
     return told
 

@@ -103,7 +103,7 @@ def new(answer: Answer) -> taught.Said | None:
 def sentence(said: taught.Said) -> str:
     """What is said of a picture by the classes that were taught."""
     name = widgets.escape(printable(said.name))
-    share = f"{said.share:.1%} of the images that it knows are as much like it"
+    share = f"{said.share:.1%} of pictures of what it knows are as much like it"
     if said.is_new:
         return f"By what it was taught: **{name}**; {share}."
     return f"Of what it was taught most like {name}, but {share}."

@@ -256,7 +256,7 @@ def test_a_picture_is_held_against_new_classes_once_known_images_are_looked_at(t
     assert expected["calibrated"]
     assert app.metric[0].delta == f"{expected['top'][0]['probability']:.1%}"
     assert "zebra" in said(app)
-    assert "of the images that it knows are as much like it" in said(app)
+    assert "of pictures of what it knows are as much like it" in said(app)
 
 
 def test_a_network_without_features_to_compare_by_says_so(run):
