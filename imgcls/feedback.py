@@ -70,7 +70,8 @@ def keep(name: str, data: bytes, label: str) -> Kept:
 def take_back(kept: Sequence[Kept]) -> None:
     """Leave pictures as they were before `keep`: under their earlier label, or not kept at all.
 
-    Those that are gone already are no matter.
+    Those that are gone already are no matter. What another visitor told of the same picture
+    meanwhile is lost with it.
     """
     for one in reversed(kept):  # the same picture may be among them twice
         if one.before is None:

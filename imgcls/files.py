@@ -12,7 +12,7 @@ from pathlib import Path
 ABANDONED_SECONDS = 600.0  # after which nobody writes to a draft any more
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a draft beside `path`, flush it, and rename it: old or new, never half."""
     # Of its own for each writer: two that write one file at once must not share a draft.
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.draft")

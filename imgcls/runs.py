@@ -27,7 +27,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -364,33 +363,27 @@ def _commit() -> str:
 def shipped() -> Run:
     """The run of the model that comes with imgcls, under the home, where more can be made of it.
 
-    It is laid out as any run, and copied anew where a file differs: imgcls brings another one, or
-    it was damaged. What was compared is read again only once its size or time changes.
+    It is laid out as any run. A file that differs is copied anew: imgcls brings another one, or it
+    was damaged. What was compared is read again only once its size or time changes.
     """
-    run = Run(config.home() / SHIPPED)
-    source = ASSETS / SHIPPED
-    parts = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
-    with contextlib.suppress(OSError):  # not there yet, or not to be read
-        if all(filecmp.cmp(source / part, run.path / part, shallow=False) for part in parts):
-            return run
+    run, source = Run(config.home() / SHIPPED), ASSETS / SHIPPED
     try:
-        return _laid_down(source, run)
+        for path in source.rglob("*"):
+            if path.is_file():
+                _lay_down(path, run.path / path.relative_to(source))
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
         return Run(source)  # in a home that nobody may write it answers where it stands
-
-
-def _laid_down(source: Path, run: Run) -> Run:
-    config.home().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{SHIPPED}-", dir=config.home()) as folder:
-        shutil.copytree(source, Path(folder) / "new")
-        # Another process may be at it too: what counts is that a whole one is there in the end.
-        with contextlib.suppress(FileNotFoundError):
-            run.path.rename(Path(folder) / "old")
-        with contextlib.suppress(OSError):
-            (Path(folder) / "new").rename(run.path)
     return run
+
+
+def _lay_down(source: Path, target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if filecmp.cmp(source, target, shallow=False):
+            return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(target, lambda draft: shutil.copyfile(source, draft))
 
 
 def get(run_id: str) -> Run:

@@ -1,6 +1,7 @@
 """A model behind HTTP, asked as strangers would."""
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -325,6 +326,19 @@ def test_a_body_that_nobody_reads_holds_no_connection(port):
     assert said.startswith(b"HTTP/1.1 200")
 
 
+def test_a_malformed_chunk_after_an_answer_ends_the_connection_in_silence(port, caplog):
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(head)
+        said = client.recv(2**16)
+        client.sendall(b"ZZZZ\r\n")
+        with suppress(ConnectionResetError):
+            said += b"".join(iter(lambda: client.recv(2**16), b""))
+
+    assert said.startswith(b"HTTP/1.1 200")
+    assert "Fatal error" not in caplog.text
+
+
 @pytest.mark.parametrize("first", [b"", WHOLE], ids=["ever", "again"])
 def test_a_client_that_says_nothing_is_left_without_a_word(port, first):
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
@@ -571,14 +585,19 @@ def test_a_client_that_leaves_is_not_worked_for(shipped, decoded):
     async def send(message):
         pass
 
+    complaints = []
+
     async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
         made = application.create(shipped, application.Limits(decoders=1, batch=1))
         async with made.router.lifespan_context(made):
             await made(scope, receive, send)
+        gc.collect()  # only then does asyncio complain of what nobody asked about
 
     asyncio.run(run())
 
     assert messages == []
+    assert complaints == []
     assert len(decoded) < 9
 
 

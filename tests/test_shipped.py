@@ -102,23 +102,33 @@ def test_what_was_damaged_in_the_home_is_laid_down_again(shipped, name, damaged)
     assert (again.path / name).read_bytes() == (FOLDER / name).read_bytes()
 
 
+def test_what_was_made_of_it_stays_where_another_file_is_laid_down_again(shipped):
+    made = shipped.path / "predictions" / "test.tta.npz"
+    made.write_bytes(b"minutes of work")
+    (shipped.path / "CARD.md").write_text("of an older imgcls")
+
+    assert runs.get(runs.SHIPPED).path == shipped.path
+    assert made.read_bytes() == b"minutes of work"
+    assert (shipped.path / "CARD.md").read_bytes() == (FOLDER / "CARD.md").read_bytes()
+
+
 def test_in_a_home_that_nobody_may_write_it_answers_where_it_stands(home, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(runs.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(runs.files, "write_atomically", refuse)
 
     assert runs.shipped().path == FOLDER
     (entry,) = predict.predict(runs.SHIPPED, [("cat.jpg", EXAMPLES[1].read_bytes())])
     assert entry["calibrated"]
-    assert list(home.iterdir()) == []
+    assert not any(path.is_file() for path in home.rglob("*"))
 
 
 def test_a_full_disk_is_not_taken_for_one(home, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(runs.files, "write_atomically", refuse)
 
     with pytest.raises(OSError, match="No space left"):
         runs.shipped()

@@ -240,6 +240,8 @@ async def _unless_left(request: Request, answers: asyncio.Future[T]) -> T:
     leaving.cancel()
     if not answers.done():
         answers.cancel()
+        with suppress(asyncio.CancelledError):
+            await answers  # until no picture is read any more
         raise HTTPException(408, "The client has left.")  # which nobody hears
     return answers.result()
 

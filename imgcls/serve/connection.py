@@ -29,8 +29,12 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         """Read what came; a head among it ends the waiting."""
-        super().handle_events()
-        self._settle()
+        try:
+            super().handle_events()
+        except h11.LocalProtocolError:  # uvicorn refuses what is malformed, even after an answer
+            self.transport.abort()
+        else:
+            self._settle()
 
     def resume_writing(self) -> None:
         """The client reads again."""

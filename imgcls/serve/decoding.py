@@ -153,17 +153,19 @@ class Decoders:
     async def _one_by_one(self, task: Task) -> "list[Seen | DataError]":
         found: list[Seen | DataError] = []
         pool = self._new(1)
-        for one in task:
-            if one.found.done():  # its client has left, so nobody waits for this
-                found.append(self._fatal(one.name))
-                continue
-            try:
-                found += await self._within(pool, [one])
-            except (BrokenProcessPool, TimeoutError):
-                found.append(self._fatal(one.name))
-                self._end(pool)
-                pool = self._new(1)
-        self._end(pool)
+        try:
+            for one in task:
+                if one.found.done():  # its client has left, so nobody waits for this
+                    found.append(self._fatal(one.name))
+                    continue
+                try:
+                    found += await self._within(pool, [one])
+                except (BrokenProcessPool, TimeoutError):
+                    found.append(self._fatal(one.name))
+                    self._end(pool)
+                    pool = self._new(1)
+        finally:
+            self._end(pool)
         return found
 
     async def _within(self, pool: ProcessPoolExecutor, task: Task) -> "list[Seen | DataError]":

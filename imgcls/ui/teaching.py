@@ -28,6 +28,7 @@ def tell(files: list[tuple[str, bytes]], model: Card, called: str = "") -> None:
         key=f"predict_label {pictures}",  # stays with its pictures
     )  # fmt: skip
     key = "predict_keep" if alone else "predict_keep_all"
+    past = st.session_state.setdefault(f"predict_kept {pictures}", [])  # what was told, last last
     if st.button(
         "Keep it" if alone else "Keep them", icon=":material/save:", key=key, disabled=not label
     ):
@@ -38,18 +39,19 @@ def tell(files: list[tuple[str, bytes]], model: Card, called: str = "") -> None:
             except ImgclsError as error:
                 refused = widgets.escape(error)
         count = "" if alone else f" {len(kept):,}"
-        told = f"Kept{count} as {widgets.escape(label)}."
-        st.session_state[f"predict_kept {pictures}"] = told, kept
+        changed = [one for one in kept if one.before != one.path]
+        if changed or not past:  # the same told twice is taken back once
+            past.append((f"Kept{count} as {widgets.escape(label)}.", changed))
         st.session_state[f"{key} refused"] = refused
         st.rerun()  # so that the answers above are held against a new class
     refused = st.session_state.pop(f"{key} refused", "")
-    said, kept = st.session_state.get(f"predict_kept {pictures}", ("", []))
-    if kept:
+    if past:
+        said, changed = past[-1]
         with st.container(horizontal=True, vertical_alignment="center"):
             st.success(said, icon=":material/check:")
-            if st.button("Take back", icon=":material/undo:", key=f"{key} undo"):
-                feedback.take_back(kept)
-                del st.session_state[f"predict_kept {pictures}"]
+            if changed and st.button("Take back", icon=":material/undo:", key=f"{key} undo"):
+                feedback.take_back(changed)
+                past.pop()
                 st.rerun()
     if refused:
         st.error(refused, icon=":material/error:")

@@ -196,6 +196,25 @@ def test_taking_back_a_second_label_leaves_the_first(run):
     assert "Kept so far: zebra 1." in said(app)
 
 
+def test_each_telling_is_taken_back_in_turn_and_the_same_one_once(run):
+    app = judged(("mine.png", png()))
+    app.session_state["Wrong? Tell it"] = True
+    app.run()
+    first, second = app.selectbox(label_key(png())).options[:2]
+    for label in (first, second, second):
+        app.selectbox(label_key(png())).set_value(label).run()
+        app.button("predict_keep").click().run()
+    assert feedback.counts() == {second: 1}
+
+    for left, told in (({first: 1}, f"Kept as {first}."), ({}, "")):
+        app.button("predict_keep undo").click().run()
+
+        assert not app.exception
+        assert feedback.counts() == left
+        assert told in said(app)
+    assert not [one for one in app.button if one.label == "Take back"]
+
+
 def test_it_shows_where_the_model_looks_and_what_others_say(run):
     other = untrained_run(model="cnn")
     app = judged(("mine.png", png()))
