@@ -601,6 +601,39 @@ def test_a_client_that_leaves_is_not_worked_for(shipped, decoded):
     assert len(decoded) < 9
 
 
+def test_more_bytes_than_may_be_in_work_are_busy_until_others_are_answered(monkeypatch):
+    monkeypatch.setattr(application, "BODIES", 10)
+
+    async def run():
+        free = asyncio.Event()
+
+        async def reads(scope, receive, send):
+            await receive()
+            await free.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        async def ask(size):
+            async def receive():
+                return {"type": "http.request", "body": bytes(size)}
+
+            async def send(message):
+                statuses.append(message.get("status"))
+
+            statuses = []
+            await bounded({"type": "http", "path": "/predict", "headers": []}, receive, send)
+            return statuses[0]
+
+        bounded = application.Bounded(reads, "")
+        first = asyncio.create_task(ask(6))
+        await asyncio.sleep(0)
+        refused = await ask(5)
+        free.set()
+        return refused, await first, await ask(10), bounded.held
+
+    assert asyncio.run(run()) == (429, 200, 200, 0)
+
+
 def test_more_than_may_wait_to_be_decoded_is_busy():
     async def run():
         decoders = Decoders(32, "squash", 1, bound=2)

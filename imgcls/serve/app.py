@@ -29,6 +29,7 @@ from imgcls.serve.served import Served
 
 FILES = 64  # pictures a request
 BODY = 64 * 2**20  # bytes a request
+BODIES = 8 * BODY  # bytes of all requests that are being read or answered
 HEAD_SECONDS = 20.0  # for a request's line and headers to come in
 BODY_SECONDS = 30.0  # for a request's body to come in
 CONNECTIONS = 128  # open at a time
@@ -275,6 +276,7 @@ class Bounded:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app, self.token = app, token
+        self.held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -296,9 +298,13 @@ class Bounded:
             except TimeoutError:
                 refused = 408, f"The body did not come within {BODY_SECONDS:.0f} s."
                 raise _Refused from None
-            taken += len(message.get("body", b""))
+            taken += (size := len(message.get("body", b"")))
+            self.held += size
             if taken > BODY:
                 refused = 413, f"The body exceeds {BODY >> 20} MB."
+                raise _Refused
+            if self.held > BODIES:
+                refused = 429, f"{BODIES >> 20} MB are in work already: ask again in a moment."
                 raise _Refused
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
@@ -317,8 +323,11 @@ class Bounded:
         elif declared.isdigit() and int(declared) > BODY:
             refused = 413, f"The body exceeds {BODY >> 20} MB."
         else:
-            with suppress(_Refused):
-                await self.app(scope, bounded, answer)
+            try:
+                with suppress(_Refused):
+                    await self.app(scope, bounded, answer)
+            finally:
+                self.held -= taken
         if refused is not None and not begun:
             response = problem(*refused)
             response.headers["connection"] = "close"
