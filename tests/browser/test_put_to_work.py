@@ -94,9 +94,13 @@ def test_one_picture_is_answered_and_can_be_asked_about(app, page):
 def test_an_example_is_dragged_into_the_uploader_or_clicked(app, page):
     go(page, app, f"predict?{SHIPPED}")
     way(page, "Upload")
-    box = page.get_by_test_id("stFileUploaderDropzone")
+    box, example = (
+        page.get_by_test_id("stFileUploaderDropzone"),
+        page.get_by_title("Example cat.jpg"),
+    )
+    expect(example).to_be_visible(timeout=PATIENCE)
 
-    page.get_by_title("Example cat.jpg").drag_to(box)
+    example.drag_to(box)
 
     answered(page, "cat")
     expect(page.get_by_text("cat.jpg").first).to_be_visible()
