@@ -87,7 +87,7 @@ def others_shares(held: Run) -> NDArray[np.float64]:
             few = np.random.default_rng(0).permutation(np.flatnonzero(names == name))[:SHOTS]
             new = taught.fit(known, {str(name): features[few]})
             margins = new.margin(others.astype(np.float32)).max(1)
-            above = KNOWN - np.searchsorted(new.margins, margins, side="left")
+            above = new.above(margins)
             told.append(np.bincount(above, minlength=KNOWN + 1).cumsum() + 1)
     shares: NDArray[np.float64] = np.mean(told, axis=0) / (len(others) + 1)
     return shares

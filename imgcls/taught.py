@@ -58,13 +58,17 @@ class Taught:
         nearest: Floats = (directions @ self.known.T).max(1, keepdims=True)
         return directions @ self.new.T - nearest
 
+    def above(self, margins: Floats) -> NDArray[np.int64]:
+        """(n,): how many of the known images reach each of (n,) margins."""
+        counts: NDArray[np.int64] = len(self.margins) - np.searchsorted(self.margins, margins)
+        return counts
+
     def say(self, features: Floats) -> list["Said"]:
         """Of each picture's (N, width) features the new class that it is most like."""
         margins = self.margin(features)
         best = margins.argmax(1)
         largest = margins[np.arange(len(margins)), best]
-        above = len(self.margins) - np.searchsorted(self.margins, largest, side="left")
-        shares = self.shares[above]
+        shares = self.shares[self.above(largest)]
         return [
             Said(self.classes[i], bool(share <= self.limit), float(share))
             for i, share in zip(best, shares, strict=True)

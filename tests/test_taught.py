@@ -61,8 +61,7 @@ def test_images_that_a_model_learned_from_say_what_is_to_be_expected_of_others(c
     few = images_of(0, 5, chance) / 2 + images_of(3, 5, chance) / 2
     naive = taught.fit(taught.Known(learned, labels), {"zebra": few})
     margins = naive.margin(others.astype(np.float32)).max(1)
-    above = 900 - np.searchsorted(naive.margins, margins, side="left")
-    shares = (np.bincount(above, minlength=901).cumsum() + 1) / 901
+    shares = (np.bincount(naive.above(margins), minlength=901).cumsum() + 1) / 901
 
     told = taught.fit(taught.Known(learned, labels, shares), {"zebra": few})
     called = [
