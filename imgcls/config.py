@@ -37,6 +37,8 @@ MODELS = (
     "small_resnet",
     "speed_net",
     "speed_net_wide",
+    "mirror_net",
+    "mirror_net_wide",
 )
 STEMS = ("small", "imagenet")
 # Networks with ImageNet weights; the stem decides nothing in the others.

@@ -9,7 +9,7 @@ from torch import Tensor
 # Of the quintic iteration, chosen by its author for a steep slope at zero: singular values need not
 # end at exactly one.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
+ITERATIONS = 3
 BETAS = (0.9, 0.95)  # of Adam, for what is not a hidden weight
 SMALLEST = 1e-7  # norm by which weights are divided
 ADAM_SHARE = 1 / 24  # of the learning rate

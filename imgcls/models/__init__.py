@@ -13,6 +13,7 @@ from imgcls.config import TrainConfig
 from imgcls.data.tensors import resize
 from imgcls.errors import ModelError
 from imgcls.models import pretrained, side_by_side, small_resnet, tutorials, zoo
+from imgcls.models.mirror import MirrorNet, mirror_net, mirror_net_wide
 from imgcls.models.resized import Resized
 from imgcls.models.speed import SpeedNet, speed_net, speed_net_wide
 
@@ -33,6 +34,8 @@ MODELS: dict[str, Builder] = {
     "small_resnet": _plain(small_resnet.small_resnet),
     "speed_net": _plain(speed_net),
     "speed_net_wide": _plain(speed_net_wide),
+    "mirror_net": _plain(mirror_net),
+    "mirror_net_wide": _plain(mirror_net_wide),
     **dict.fromkeys(zoo.NETWORKS, zoo.build),
 }
 
@@ -59,13 +62,24 @@ def look(model: nn.Module, images: Tensor) -> None:
     """
     if isinstance(model, Resized):
         look(model.network, resize(images, model.side))
-    if isinstance(model, SpeedNet):
+    if isinstance(model, SpeedNet | MirrorNet):
         model.look(images)
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """The network as it answers, after training: itself, or what it is equal to."""
+    if isinstance(model, Resized):
+        return Resized(plain(model.network), model.side)
+    return model.plain() if isinstance(model, MirrorNet) else model
+
+
 def save(path: Path, model: nn.Module, about: Card) -> None:
-    """Write weights and card as one safetensors file."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    """Write weights and card as one safetensors file.
+
+    A network that learned in pairs of filters is written as the plain one that its card names.
+    """
+    answering = plain(model).state_dict()
+    state = {name: value.detach().cpu().contiguous() for name, value in answering.items()}
     safetensors.torch.save_file(state, path, metadata=about.to_metadata())
 
 
