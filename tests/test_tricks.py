@@ -18,6 +18,7 @@ from imgcls.data.tensors import Split
 from imgcls.evaluate import views
 from imgcls.events import Epoch, Step
 from imgcls.models import side_by_side
+from imgcls.models.mirror import MirrorNet
 from imgcls.models.speed import SpeedNet
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
@@ -361,9 +362,10 @@ def test_a_compiled_network_takes_the_same_steps(data, asked, mode, monkeypatch)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_in_bf16_the_speed_net_has_the_gradient_that_it_has_otherwise():
+@pytest.mark.parametrize("network", [SpeedNet, MirrorNet])
+def test_compiled_in_bf16_a_speed_net_has_the_gradient_that_it_has_otherwise(network):
     torch.manual_seed(0)
-    model = SpeedNet(4, ((8, 8),)).train()
+    model = network(4, ((8, 8), (8, 8))).train()
     images, labels = torch.randn(16, 3, 20, 20), torch.arange(16) % 4
     gradients = []
     for forward in (model, torch.compile(model, dynamic=False)):

@@ -1,4 +1,4 @@
-"""The network of the `speed` recipes: plain convolutions behind a first layer that whitens."""
+"""What the `speed` recipes leave: plain convolutions behind a first layer that whitens."""
 
 from typing import Any
 
@@ -60,13 +60,13 @@ class SpeedNet(nn.Module):
 
 
 def speed_net(classes: int, size: int) -> nn.Module:
-    """The network of `speed` and `speed-fast`: 118 million multiply-adds an image of 32×32."""
+    """What `mirror_net` is once it has learned: 118 million multiply-adds an image of 32×32."""
     del size  # the last pool takes any
     return SpeedNet(classes, ((64, 64), (256, 256), (256, 256)))
 
 
 def speed_net_wide(classes: int, size: int) -> nn.Module:
-    """The network of recipe `speed-max`: 234 million multiply-adds an image of 32×32."""
+    """What `mirror_net_wide` is once it has learned: 234 million multiply-adds at 32×32."""
     del size
     return SpeedNet(classes, ((128, 128), (256, 256), (512, 512)))
 

@@ -336,7 +336,7 @@ def test_seeds_alone_are_a_study_too(tiny_dataset):
     ("values", "seeds", "says"),
     [
         ("0.1, fast", 1, "peak_lr must be a number, got 'fast'."),
-        ("0.12", 1, "peak_lr is 0.12 already: name at least one other value."),
+        ("0.18", 1, "peak_lr is 0.18 already: name at least one other value."),
         ("99", 1, "peak_lr must be 1e-07 to 10, got 99."),
         ("0.1", 0, "A study has 1 to 1000 runs, this one would have 0."),
         ("0.1", 50, "100 runs are too many to wait in line"),
@@ -414,7 +414,7 @@ def test_a_study_shows_each_arm_with_interval_difference_and_verdict(tiny_datase
     assert not app.exception
     assert len(app.get("plotly_chart")) == 1
     arms, listed = tables(app)
-    assert list(arms["peak lr"]) == ["0.12", "0.4"]
+    assert list(arms["peak lr"]) == ["0.18", "0.4"]
     assert list(arms["mean ± sd, %"]) == ["81.00 ± 1.00", "61.00 ± 1.00"]
     assert list(arms["verdict"]) == ["unchanged", "real difference"]
     assert arms["difference, points"][1] == "-20.00"
