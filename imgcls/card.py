@@ -14,8 +14,6 @@ from imgcls import config
 from imgcls.config import TrainConfig
 from imgcls.errors import ModelError
 
-# What a network is once it has learned: pairs of mirrored filters are of use in training alone.
-ANSWERS_AS = {"mirror_net": "speed_net", "mirror_net_wide": "speed_net_wide"}
 FORMAT = "imgcls 1"  # of the metadata; raised when an older reader could misread it
 
 
@@ -42,9 +40,8 @@ class Card:
 
 
 def architecture(settings: TrainConfig) -> dict[str, Any]:
-    """The settings of a run that decide what its model file computes from weights and an image."""
-    model = ANSWERS_AS.get(settings.model, settings.model)
-    return {"model": model, "stem": settings.stem, "input_size": settings.input_size}
+    """The settings of a run that decide what its network computes from weights and an image."""
+    return {name: getattr(settings, name) for name in ("model", "stem", "input_size")}
 
 
 def read(path: Path) -> Card:

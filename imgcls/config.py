@@ -37,10 +37,9 @@ MODELS = (
     "small_resnet",
     "speed_net",
     "speed_net_wide",
-    "mirror_net",
-    "mirror_net_wide",
 )
 STEMS = ("small", "imagenet")
+IN_PAIRS = ("speed_net", "speed_net_wide")  # networks that can learn filters in mirrored pairs
 # Networks with ImageNet weights; the stem decides nothing in the others.
 PUBLISHED = (
     "alexnet",
@@ -256,6 +255,11 @@ class TrainConfig:
     flip: bool = _setting(False, "Augmentation", "Mirror half of the images left to right.")
     alternating_flip: bool = _setting(
         False, "Augmentation", "With flip: mirror each image in every second epoch, not by chance."
+    )
+    mirror_pairs: bool = _setting(
+        False,
+        "Augmentation",
+        "With flip, of speed_net: learn filters in pairs, one the mirror image of the other.",
     )
     crop_pad: int = _setting(
         0, "Augmentation", "Shift by up to so many pixels, borders reflected.", low=0, high=32

@@ -146,8 +146,9 @@ def test_every_optimizer_steps_on_cuda_with_nothing_left_behind(optimizer, monke
     assert on_cpu(state) == []
 
 
-def test_images_grow_on_cuda(monkeypatch):
-    state, split = begin(monkeypatch, model="speed_net", start_size=20)
+@pytest.mark.parametrize("pairs", [True, False])
+def test_images_grow_on_cuda(monkeypatch, pairs):
+    state, split = begin(monkeypatch, model="speed_net", start_size=20, mirror_pairs=pairs)
 
     assert step(state, split).is_cuda
     assert on_cpu(state) == []

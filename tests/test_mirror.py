@@ -6,13 +6,15 @@ import torch.nn.functional as F
 from torch import Generator, nn
 
 from imgcls import models, optim, recipes
-from imgcls.config import TrainConfig
+from imgcls.config import IN_PAIRS, TrainConfig
 from imgcls.models import mirror
 from imgcls.models.mirror import MirrorConv, MirrorNet
+from imgcls.models.speed import BLOCKS as BLOCKS_BY_NAME
 from imgcls.models.speed import SpeedNet
 from tests.test_models import card
 
 BLOCKS = ((8, 12), (16, 8))
+PAIRS = {"model": "speed_net", "flip": True, "mirror_pairs": True}
 
 
 def network(blocks=BLOCKS):
@@ -125,7 +127,7 @@ def test_the_first_layer_whitens_images_and_their_mirror_images_alike():
 
 
 def test_what_is_saved_is_the_plain_network_that_its_card_names(tmp_path):
-    settings = TrainConfig(model="mirror_net", input_size=24)
+    settings = TrainConfig(**PAIRS, input_size=24)
     torch.manual_seed(0)
     model = models.build(settings, 7, 24)
     models.look(model, images(8, 24).float())
@@ -133,8 +135,7 @@ def test_what_is_saved_is_the_plain_network_that_its_card_names(tmp_path):
 
     models.save(file, model, card(settings, 24))
 
-    loaded, about = models.load(file)
-    assert about.architecture["model"] == "speed_net"
+    loaded, _ = models.load(file)
     assert isinstance(loaded.network, SpeedNet)
     given = images(3, 30).float()
     with torch.no_grad():
@@ -142,7 +143,7 @@ def test_what_is_saved_is_the_plain_network_that_its_card_names(tmp_path):
 
 
 def test_muon_turns_one_filter_of_each_pair():
-    model = models.build(TrainConfig(model="mirror_net"), 10, 32)
+    model = models.build(TrainConfig(**PAIRS), 10, 32)
     optimizer = optim.build(model, TrainConfig(optimizer="muon", peak_lr=0.1))
     hidden, others = (group["params"] for group in optimizer.param_groups)
     wanted = [model.first, *(m.weight for m in model.blocks if isinstance(m, MirrorConv))]
@@ -164,8 +165,20 @@ def test_in_bf16_it_comes_close():
     assert (found.float() - wanted).norm() < 0.05 * wanted.norm()
 
 
+def test_settings_offer_pairs_for_the_networks_that_can_learn_in_them():
+    assert set(IN_PAIRS) == set(BLOCKS_BY_NAME)
+
+
 def test_all_speed_recipes_train_in_pairs_and_what_they_leave_is_plain():
     for name in ("speed-fast", "speed", "speed-max"):
         settings = recipes.config_for(name, "d")
+        answering = TrainConfig(**card(settings).architecture)
         assert isinstance(models.build(settings, 10, 32), MirrorNet)
-        assert card(settings).architecture["model"].startswith("speed_net")
+        assert isinstance(models.build(answering, 10, 32), SpeedNet)
+
+
+@pytest.mark.parametrize("change", [{"flip": False}, {"mirror_pairs": False}])
+def test_where_left_and_right_differ_filters_are_free(change):
+    model = models.build(TrainConfig(**PAIRS | change), 10, 32)
+
+    assert type(model) is SpeedNet

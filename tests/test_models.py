@@ -123,7 +123,7 @@ def test_every_model_is_rebuilt_from_its_card(case):
 
     again = on_paper(TrainConfig(**known.architecture), len(known.classes), known.size)
 
-    assert shapes(again) == shapes(models.plain(case.model))
+    assert shapes(again) == shapes(case.model)
 
 
 def test_every_saved_model_answers_as_before(case, tmp_path):

@@ -13,15 +13,22 @@ from imgcls.config import TrainConfig
 from imgcls.data.tensors import resize
 from imgcls.errors import ModelError
 from imgcls.models import pretrained, side_by_side, small_resnet, tutorials, zoo
-from imgcls.models.mirror import MirrorNet, mirror_net, mirror_net_wide
+from imgcls.models.mirror import MirrorNet
 from imgcls.models.resized import Resized
-from imgcls.models.speed import SpeedNet, speed_net, speed_net_wide
+from imgcls.models.speed import BLOCKS, SpeedNet
 
 Builder = Callable[[TrainConfig, int, int], nn.Module]
 
 
 def _plain(build: Callable[[int, int], nn.Module]) -> Builder:
     return lambda settings, classes, size: build(classes, size)
+
+
+def _speed(settings: TrainConfig, classes: int, size: int) -> nn.Module:
+    """In mirrored pairs while it learns, if asked; a card, which has no flip, asks for none."""
+    del size  # the last pool takes any
+    kind = MirrorNet if settings.flip and settings.mirror_pairs else SpeedNet
+    return kind(classes, BLOCKS[settings.model])
 
 
 MODELS: dict[str, Builder] = {
@@ -32,10 +39,7 @@ MODELS: dict[str, Builder] = {
     "cnn": _plain(tutorials.cnn),
     "lenet5": _plain(tutorials.lenet5),
     "small_resnet": _plain(small_resnet.small_resnet),
-    "speed_net": _plain(speed_net),
-    "speed_net_wide": _plain(speed_net_wide),
-    "mirror_net": _plain(mirror_net),
-    "mirror_net_wide": _plain(mirror_net_wide),
+    **dict.fromkeys(BLOCKS, _speed),
     **dict.fromkeys(zoo.NETWORKS, zoo.build),
 }
 
@@ -76,7 +80,7 @@ def plain(model: nn.Module) -> nn.Module:
 def save(path: Path, model: nn.Module, about: Card) -> None:
     """Write weights and card as one safetensors file.
 
-    A network that learned in pairs of filters is written as the plain one that its card names.
+    A network that learned in pairs of filters is written as the plain one that it is equal to.
     """
     answering = plain(model).state_dict()
     state = {name: value.detach().cpu().contiguous() for name, value in answering.items()}

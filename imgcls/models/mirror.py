@@ -1,4 +1,4 @@
-"""The network of the `speed` recipes while it learns: left and right are one thing to it."""
+"""`speed_net` while it learns with `mirror_pairs`: left and right are one thing to it."""
 
 from typing import Any
 
@@ -224,15 +224,3 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     layer = nn.BatchNorm2d(channels)
     layer.weight.requires_grad_(False)
     return layer
-
-
-def mirror_net(classes: int, size: int) -> nn.Module:
-    """The network of `speed` and `speed-fast`: 66 million multiply-adds an image of 32×32."""
-    del size  # the last pool takes any
-    return MirrorNet(classes, ((64, 64), (256, 256), (256, 256)))
-
-
-def mirror_net_wide(classes: int, size: int) -> nn.Module:
-    """The network of `speed-max`: 131 million multiply-adds an image of 32×32."""
-    del size
-    return MirrorNet(classes, ((128, 128), (256, 256), (512, 512)))

@@ -88,6 +88,7 @@ def matters(name: str, values: dict[str, Any]) -> bool:
         "warmup_share": values["schedule"] == "one-cycle",
         "phases": values["schedule"] == "phases",
         "alternating_flip": values["flip"] is True,
+        "mirror_pairs": values["flip"] is True and values["model"] in config.IN_PAIRS,
         "full_size_from": bool(values["start_size"]),
         "hard_from": values["hard_share"] != 1,
     }

@@ -73,7 +73,8 @@ def test_the_command_names_what_differs_from_the_recipe(tiny_dataset):
     app.checkbox("set_flip").set_value(False).run()
 
     assert command(app).endswith(
-        "--epochs 3 --set peak_lr=0.05 --set flip=false --set alternating_flip=false"
+        "--epochs 3 --set peak_lr=0.05 --set flip=false --set alternating_flip=false "
+        "--set mirror_pairs=false"
     )
 
 
