@@ -30,12 +30,17 @@ SIDE: dict[str, Any] = {
     "denormals": False,
 }
 LARGE = str(1 << 30)
+FREE = {**SIDE["settings"], "mirror_pairs": False}
 TRICKS: dict[str, dict[str, Any]] = {  # what the side with the trick has otherwise
     "bf16 against fp32": {"without": {"settings": {**SIDE["settings"], "precision": "fp32"}}},
     f"{CORES} threads against one": {"without": {"settings": {**SIDE["settings"], "threads": 1}}},
     "threads that wait actively": {"environment": {"OMP_WAIT_POLICY": "ACTIVE"}},
     "threads that spin briefly": {"environment": {"GOMP_SPINCOUNT": "10000"}},
-    "images side by side": {"without": {"apart": True}},
+    "filters in mirrored pairs": {"without": {"settings": FREE}},
+    "images side by side, filters free": {
+        "settings": FREE,
+        "without": {"settings": FREE, "apart": True},
+    },
     "memory kept by malloc": {
         "environment": {
             **SIDE["environment"],
