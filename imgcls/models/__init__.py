@@ -70,10 +70,10 @@ def look(model: nn.Module, images: Tensor) -> None:
         model.look(images)
 
 
-def plain(model: nn.Module) -> nn.Module:
+def _answering(model: nn.Module) -> nn.Module:
     """The network as it answers, after training: itself, or what it is equal to."""
     if isinstance(model, Resized):
-        return Resized(plain(model.network), model.side)
+        return Resized(_answering(model.network), model.side)
     return model.plain() if isinstance(model, MirrorNet) else model
 
 
@@ -82,7 +82,7 @@ def save(path: Path, model: nn.Module, about: Card) -> None:
 
     A network that learned in pairs of filters is written as the plain one that it is equal to.
     """
-    answering = plain(model).state_dict()
+    answering = _answering(model).state_dict()
     state = {name: value.detach().cpu().contiguous() for name, value in answering.items()}
     safetensors.torch.save_file(state, path, metadata=about.to_metadata())
 

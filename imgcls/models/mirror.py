@@ -7,7 +7,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from imgcls.models.speed import EPSILON, PATCH, SpeedNet, patch_covariance
+from imgcls.models.speed import EPSILON, PATCH, SpeedNet, norm, patch_covariance
 
 ALONE, PAIRS = 12, 6  # filters of the first layer that are their own mirror image; pairs of others
 ROW = 128  # pixels that are laid beside each other, about
@@ -28,18 +28,15 @@ class MirrorNet(nn.Module):
         self.whiten = nn.Conv2d(3, ALONE + 2 * PAIRS, PATCH, bias=False)
         self.whiten.weight.requires_grad_(False)
         self.bias = nn.Parameter(torch.zeros(ALONE + PAIRS))  # of `whiten`; twins share one
-        channels = blocks[0][0]
+        (channels, _), *later = [(w, i == 0) for widths in blocks for i, w in enumerate(widths)]
         self.first = nn.Parameter(_filters(channels, ALONE + 2 * PAIRS, ALONE + PAIRS))
-        layers: list[nn.Module] = [_norm(channels // 2), nn.GELU()]
-        for number, widths in enumerate(blocks):
-            for i, width in enumerate(widths):
-                if number == i == 0:
-                    continue  # `first`
-                layers.append(MirrorConv(channels, width))
-                if i == 0:
-                    layers.append(nn.MaxPool2d(2))
-                layers += [_norm(width // 2), nn.GELU()]
-                channels = width
+        layers: list[nn.Module] = [norm(channels // 2), nn.GELU()]
+        for width, begins in later:
+            layers.append(MirrorConv(channels, width))
+            if begins:
+                layers.append(nn.MaxPool2d(2))
+            layers += [norm(width // 2), nn.GELU()]
+            channels = width
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels // 2, classes, bias=False)
         nn.init.normal_(self.head.weight, std=2 / channels)
@@ -79,9 +76,9 @@ class MirrorNet(nn.Module):
         for layer, wanted in zip(layers, filters, strict=True):
             layer.weight.copy_(wanted)
         own = [m for m in self.blocks if isinstance(m, nn.BatchNorm2d)]
-        for norm, paired in zip(norms, own, strict=True):
+        for free, paired in zip(norms, own, strict=True):
             for name, value in paired.state_dict().items():
-                norm.state_dict()[name].copy_(value.repeat(2) if value.ndim else value)
+                free.state_dict()[name].copy_(value.repeat(2) if value.ndim else value)
         network.head.weight.copy_(self.head.weight.repeat(1, 2) / 2)
         return network.train(self.training)
 
@@ -218,9 +215,3 @@ def _filters(number: int, channels: int, passed: int) -> Tensor:
     nn.init.kaiming_uniform_(weight, a=5**0.5)  # as nn.Conv2d does
     nn.init.dirac_(weight[:passed])
     return weight
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels)
-    layer.weight.requires_grad_(False)
-    return layer

@@ -38,7 +38,7 @@ class SpeedNet(nn.Module):
                 layers.append(_convolution(channels, width))
                 if i == 0:
                     layers.append(nn.MaxPool2d(2))
-                layers += [_norm(width), nn.GELU()]
+                layers += [norm(width), nn.GELU()]
                 channels = width
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels, classes, bias=False)
@@ -78,7 +78,8 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return layer
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm that learns biases alone."""
     layer = nn.BatchNorm2d(channels)
     layer.weight.requires_grad_(False)
     return layer
