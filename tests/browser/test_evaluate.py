@@ -19,6 +19,8 @@ def imgcls(*arguments):
 
 
 def section(page, name):
+    # A choice that is clicked while the page is still drawn can be put back by it.
+    page.wait_for_selector(IDLE, timeout=PATIENCE)
     page.locator(SECTION).get_by_text(name, exact=True).click()
     page.wait_for_selector(IDLE, timeout=PATIENCE)
 
