@@ -33,7 +33,7 @@ from imgcls.errors import ConfigError, RunError
 from imgcls.events import Epoch
 
 KIND = "race"  # of a record in the file
-SLICE = 5.0  # seconds that one trains before the other may
+SLICES = {"cpu": 5.0, "cuda": 1.0}  # seconds that one trains before the other may
 GOALS = (0.70, 0.81, 0.85, 0.90)
 BATCH = 500  # images judged at once
 # by the name of the last, whom all others are held against
@@ -94,7 +94,7 @@ class Contestant:
 def rows(
     dataset: str = "cifar10",
     repeats: int = 3,
-    seconds: float = SLICE,
+    seconds: float | None = None,
     race: str | None = None,
     seed: int | None = None,
 ) -> Iterator[Row | dict[str, Any]]:
@@ -102,6 +102,8 @@ def rows(
     if race is not None and race not in RACES:
         raise ConfigError(f"No race named {race!r}. Choose one of: {', '.join(RACES)}.")
     catalog.load(dataset)
+    if seconds is None:
+        seconds = SLICES["cuda" if torch.cuda.is_available() else "cpu"]
     seeds = range(repeats) if seed is None else [seed]
     records = []
     for number in seeds:

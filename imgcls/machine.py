@@ -178,7 +178,9 @@ def _key(where: torch.device, *more: object) -> str:
 def _step_key(settings: TrainConfig, where: torch.device, size: int) -> str:
     """What a step's cost depends on."""
     names = ("model", "stem", "freeze", "batch_size", "micro_batch", "input_size", "threads")
-    parts = [f"{name} {getattr(settings, name)}" for name in names if name in config.SETTINGS]
+    parts = [f"{name} {getattr(settings, name)}" for name in names]
+    if settings.flip and settings.mirror_pairs:
+        parts.append("mirrored pairs")
     return _key(where, *parts, f"{size} px", f"up to {torch.get_num_threads()} threads")
 
 

@@ -49,6 +49,9 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
 def _fake(monkeypatch) -> Iterator[None]:
     if not torch.cuda.is_available():
         monkeypatch.setattr(torch.Tensor, "backward", empty_gradients)
+        # Autocast would switch itself off.
+        monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", bool)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     with FakeTensorMode():
         yield
 
@@ -79,8 +82,8 @@ def on_cuda(settings: TrainConfig) -> nn.Module:
     return model
 
 
-def begin(monkeypatch, **settings) -> tuple[train.State, Split]:
-    """A state on CUDA and 16 images beside it."""
+def begin(monkeypatch, precision="bf16", **settings) -> tuple[train.State, Split]:
+    """A state on CUDA, in a number format that CUDA computes in, and 16 images beside it."""
     config = TrainConfig(**EVERYTHING | settings)
     model = on_cuda(config)
     with torch.device("cuda"):
@@ -89,7 +92,7 @@ def begin(monkeypatch, **settings) -> tuple[train.State, Split]:
         weights = torch.ones(10)
     # A deep copy of a fake tensor belongs to a copy of its mode, which mixes with no other.
     monkeypatch.setattr(averaging, "start", lambda _: on_cuda(config).requires_grad_(False))
-    state = train.State(model, config, "fp32", MEAN, STD, class_weights=weights)
+    state = train.State(model, config, precision, MEAN, STD, class_weights=weights)
     if config.optimizer == "sgd":  # torch has no fake form of its fused kernel
         state.optimizer.param_groups[0].update(fused=False, foreach=True)
     state.clock = doctor.Clock(torch.device("cpu"))  # CUDA's events need CUDA
@@ -146,12 +149,23 @@ def test_every_optimizer_steps_on_cuda_with_nothing_left_behind(optimizer, monke
     assert on_cpu(state) == []
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pairs", [True, False])
-def test_images_grow_on_cuda(monkeypatch, pairs):
-    state, split = begin(monkeypatch, model="speed_net", start_size=20, mirror_pairs=pairs)
+def test_images_grow_on_cuda(monkeypatch, pairs, precision):
+    state, split = begin(
+        monkeypatch,
+        precision,
+        model="speed_net",
+        start_size=20,
+        mirror_pairs=pairs,
+        optimizer="muon",
+    )
 
     assert step(state, split).is_cuda
     assert on_cpu(state) == []
+    with state.autocast():
+        logits = state.forward(torch.zeros((2, 3, 32, 32), device="cuda"))
+    assert logits.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 @pytest.mark.parametrize(("name", "stem"), CASES)

@@ -107,6 +107,24 @@ def test_every_model_takes_images_of_another_size(case):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("speed_net", 9), ("speed_net_wide", 9), ("vgg11", 32), ("resnet34", 1)]
+)
+def test_images_that_grow_begin_at_what_the_network_can_take(name, least):
+    settings = TrainConfig(model=name, start_size=least)
+    with torch.device("meta"):
+        network = models.build(settings, 10, 40).train()
+        assert network(torch.zeros(2, 3, least, least)).shape == (2, 10)
+    if least > 1:
+        with pytest.raises(ConfigError, match=f"set start_size to {least} or more, not 8"):
+            models.build(settings.replace(start_size=8), 10, 40)
+
+
+def test_images_that_are_too_small_for_speed_net_are_told_so():
+    with pytest.raises(ConfigError, match="speed_net needs images of at least 9×9 pixels"):
+        models.build(TrainConfig(model="speed_net"), 10, 8)
+
+
 def test_a_seed_decides_the_weights_of_every_model(case):
     if count(case.model) > LARGE:
         pytest.skip("as many numbers again would take seconds")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imgcls import config, machine, models, optim, train
+from imgcls import config, machine, models, optim, recipes, train
 from imgcls.config import TrainConfig
 from imgcls.data import tensors
 from imgcls.data.tensors import Split
@@ -183,9 +183,15 @@ def test_the_counter_of_read_backs_counts(read):
     assert reads.count >= 1
 
 
-def test_an_epoch_reads_back_once_an_event(data, monkeypatch):
+SPEED = recipes.config_for(
+    "speed", "digits", batch_size=8, micro_batch=4, clip_norm=1.0, ema=0.9, hard_from=0.0
+)
+
+
+@pytest.mark.parametrize("settings", [TrainConfig(**EVERYTHING), SPEED])
+def test_an_epoch_reads_back_once_an_event(data, monkeypatch, settings):
     monkeypatch.setattr(train, "REPORT_SECONDS", 1e9)
-    state = start(TrainConfig(**EVERYTHING, epochs=1), data)
+    state = start(settings.replace(epochs=1), data)
 
     with ReadBacks() as reads:
         told = list(train.fit(state, data[0], data[1]))

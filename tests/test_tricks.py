@@ -235,7 +235,7 @@ def test_laying_side_by_side_changes_no_name_and_only_what_it_can():
 def test_orthogonalising_keeps_directions_and_levels_singular_values(shape, dtype):
     matrices = torch.randn(shape, generator=Generator().manual_seed(0))
 
-    turned = muon.orthogonal(matrices.to(dtype), iterations=5).float()
+    turned = muon.orthogonal(matrices.to(dtype)).float()
 
     for matrix, result in zip(matrices, turned, strict=True):
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)

@@ -11,11 +11,11 @@ from imgcls import card
 from imgcls.card import Card
 from imgcls.config import TrainConfig
 from imgcls.data.tensors import resize
-from imgcls.errors import ModelError
+from imgcls.errors import ConfigError, ModelError
 from imgcls.models import pretrained, side_by_side, small_resnet, tutorials, zoo
 from imgcls.models.mirror import MirrorNet
 from imgcls.models.resized import Resized
-from imgcls.models.speed import BLOCKS, SpeedNet
+from imgcls.models.speed import BLOCKS, SMALLEST, SpeedNet
 
 Builder = Callable[[TrainConfig, int, int], nn.Module]
 
@@ -26,7 +26,7 @@ def _plain(build: Callable[[int, int], nn.Module]) -> Builder:
 
 def _speed(settings: TrainConfig, classes: int, size: int) -> nn.Module:
     """In mirrored pairs while it learns, if asked; a card, which has no flip, asks for none."""
-    del size  # the last pool takes any
+    tutorials.check_size(size >= SMALLEST, settings.model, SMALLEST, size)
     kind = MirrorNet if settings.flip and settings.mirror_pairs else SpeedNet
     return kind(classes, BLOCKS[settings.model])
 
@@ -51,12 +51,26 @@ def build(settings: TrainConfig, classes: int, size: int, *, fetch: bool = True)
     pretrained weights, for a caller who fills in weights at once. Raises ConfigError where the
     images are too small, and ModelError where pretrained weights cannot be had.
     """
+    _check_start(settings)
     model = side_by_side.lay(MODELS[settings.model](settings, classes, settings.input_size or size))
     if settings.pretrained and fetch:
         pretrained.fill(model, settings.model, settings.weights)
     if settings.freeze:
         pretrained.freeze_backbone(model, settings.model)
     return Resized(model, settings.input_size) if settings.input_size else model
+
+
+def _check_start(settings: TrainConfig) -> None:
+    least = 1
+    if settings.model in BLOCKS:
+        least = SMALLEST
+    elif settings.model in zoo.NETWORKS:
+        least = zoo.smallest(settings.model, settings.stem)
+    if 0 < settings.start_size < least:
+        raise ConfigError(
+            f"{settings.model} needs images of at least {least}×{least} pixels: set start_size to "
+            f"{least} or more, not {settings.start_size}."
+        )
 
 
 def look(model: nn.Module, images: Tensor) -> None:

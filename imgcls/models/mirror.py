@@ -10,7 +10,6 @@ from torch import Tensor
 from imgcls.models.speed import EPSILON, PATCH, SpeedNet, norm, patch_covariance
 
 ALONE, PAIRS = 12, 6  # filters of the first layer that are their own mirror image; pairs of others
-LEARN = 8  # of so many images one teaches the first layer's biases
 ROW = 128  # pixels that are laid beside each other, about
 
 
@@ -43,13 +42,10 @@ class MirrorNet(nn.Module):
         nn.init.normal_(self.head.weight, std=2 / channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images, H and W at least 17, to (N, classes) logits."""
-        sides = [
-            F.max_pool2d(F.conv2d(white, filters, padding=1), 2)
-            for filters in self._first_filters().chunk(2)
-            for white in self._whitened(images)
-        ]
-        features = self.blocks(torch.cat(sides))
+        """(N, 3, H, W) normalised images, H and W at least SMALLEST, to (N, classes) logits."""
+        white = F.gelu(F.conv2d(images, self.whiten.weight, self._biases()))
+        sides = [F.conv2d(white, w, padding=1) for w in self._first_filters().chunk(2)]
+        features = self.blocks(torch.cat([F.max_pool2d(side, 2) for side in sides]))
         one, twin = F.adaptive_max_pool2d(features, 1).flatten(1).chunk(2)
         logits: Tensor = self.head((one + twin) / 2)
         return logits
@@ -86,21 +82,6 @@ class MirrorNet(nn.Module):
         network.head.weight.copy_(self.head.weight.repeat(1, 2) / 2)
         return network.train(self.training)
 
-    def _whitened(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The first features, (n, 24, H - 1, W - 1), of an eighth of the images and of the others.
-
-        A gradient for them all would be the longest product on its way back, and serves biases
-        alone: these learn from the eighth, which stands for all of the batch.
-        """
-        some = -(-len(images) // LEARN)
-        fixed = self._biases().detach()
-        # Worth `fixed`, its gradient multiplied.
-        learning = fixed + len(images) / some * (self._biases() - fixed)
-        return (
-            F.gelu(F.conv2d(images[:some], self.whiten.weight, learning)),
-            F.gelu(F.conv2d(images[some:], self.whiten.weight, fixed)),
-        )
-
     def _biases(self) -> Tensor:
         return torch.cat((self.bias, self.bias[ALONE:]))
 
@@ -124,14 +105,15 @@ class MirrorConv(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(2N, channels / 2, H, W) to (2N, filters / 2, H, W)."""
-        if torch.compiler.is_compiling():  # which takes no `out=` of slices: all is multiplied
+        # Halving pays on a CPU alone, and a compiler takes no `out=` of slices: all is multiplied.
+        if features.is_cuda or torch.compiler.is_compiling():
             together = torch.cat(features.chunk(2), dim=1)
             products = F.conv2d(together, self.filters(), padding=1)
             return torch.cat(products.chunk(2, dim=1))
         one, twin = self.weight.chunk(2, dim=1)
         twin = twin.flip(3)
         kernels = [
-            half.movedim(3, 1).flatten(1, 2).unsqueeze(3)  # its columns one after another
+            half.movedim(3, 1).flatten(1, 2).unsqueeze(3).contiguous()  # columns in a row
             for half in ((one + twin) / 2, (one - twin) / 2)
         ]
         halves = [

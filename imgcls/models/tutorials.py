@@ -34,7 +34,7 @@ def feedforward(classes: int, size: int) -> nn.Module:
 def net(classes: int, size: int) -> nn.Module:
     """Convolutions 3→6→16 of 5×5, each with ReLU and 2×2 pooling, then 400-120-84-10."""
     side = ((size - 4) // 2 - 4) // 2
-    _need(side >= 1, "net", 16, size)
+    check_size(side >= 1, "net", 16, size)
     return nn.Sequential(
         nn.Conv2d(3, 6, 5),
         nn.ReLU(),
@@ -54,7 +54,7 @@ def net(classes: int, size: int) -> nn.Module:
 def simple_cnn(classes: int, size: int) -> nn.Module:
     """Convolutions of 32 and 64 with batch norm and pooling, then 4096-512, dropout 0.5."""
     side = size // 4
-    _need(side >= 1, "simple_cnn", 4, size)
+    check_size(side >= 1, "simple_cnn", 4, size)
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
         nn.BatchNorm2d(32),
@@ -75,7 +75,7 @@ def simple_cnn(classes: int, size: int) -> nn.Module:
 def cnn(classes: int, size: int) -> nn.Module:
     """Convolutions of 32, 64 and 64 channels with ReLU and pooling, then 1024-512-10."""
     side = size // 8
-    _need(side >= 1, "cnn", 8, size)
+    check_size(side >= 1, "cnn", 8, size)
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
         nn.ReLU(),
@@ -100,7 +100,7 @@ def lenet5(classes: int, size: int) -> nn.Module:
     II.B; with full connections in C3 and a linear output, as is usual today.
     """
     side = ((size - 4) // 2 - 4) // 2
-    _need(side >= 5, "lenet5", 32, size)
+    check_size(side >= 5, "lenet5", 32, size)
     return nn.Sequential(
         nn.Conv2d(3, 6, 5),
         nn.Tanh(),
@@ -117,7 +117,8 @@ def lenet5(classes: int, size: int) -> nn.Module:
     )
 
 
-def _need(enough: bool, name: str, least: int, size: int) -> None:
+def check_size(enough: bool, name: str, least: int, size: int) -> None:
+    """Raise ConfigError where a network has not enough pixels to leave any to its last layers."""
     if not enough:
         raise ConfigError(
             f"{name} needs images of at least {least}×{least} pixels, these have {size}×{size}."
