@@ -73,7 +73,7 @@ RECIPES: dict[str, Recipe] = {
     "speed-fast": _recipe(
         "speed-fast",
         "Speed, fast: three passes over growing images",
-        "87.6 % after 3 minutes on two CPU cores, without AMX (three seeds); 0.04 PFLOP.",
+        "87.6 % (three seeds) after 3 minutes (one run) on two CPU cores without AMX; 0.03 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and, for the pairs, Bökman et al. 2025 "
         "(arXiv:2502.05169).",
         **_SPEED | {"batch_size": 250, "peak_lr": 0.14},
@@ -86,7 +86,7 @@ RECIPES: dict[str, Recipe] = {
     "speed": _recipe(
         "speed",
         "Speed: mirrored pairs of filters, Muon, small batches, growing images",
-        "89.4 % after 7 minutes on two CPU cores, without AMX (three seeds); 0.11 PFLOP.",
+        "89.4 % (three seeds) after 7 minutes (one run) on two CPU cores without AMX; 0.1 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and, for the pairs, Bökman et al. 2025 "
         "(arXiv:2502.05169).",
         **_SPEED,
@@ -99,8 +99,8 @@ RECIPES: dict[str, Recipe] = {
     "speed-max": _recipe(
         "speed-max",
         "Speed, max: a wider network, 28 passes",
-        "90.5 % (one seed, before its filters learned in mirrored pairs); its time on two cores is "
-        "not measured; 0.6 PFLOP.",
+        "90.8 % (two seeds); 45 to 55 minutes on two CPU cores without AMX, by the time of its "
+        "steps; 0.8 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and, for the pairs, Bökman et al. 2025 "
         "(arXiv:2502.05169).",
         **_SPEED | {"model": "speed_net_wide", "batch_size": 250, "peak_lr": 0.14},
