@@ -215,7 +215,11 @@ class TrainConfig:
         0.1, "Optimizer", "Highest learning rate of the schedule.", low=1e-7, high=10.0
     )
     momentum: float = _setting(
-        0.9, "Optimizer", "Share of the last step that SGD, RMSprop and Muon keep.", low=0.0, high=0.999
+        0.9,
+        "Optimizer",
+        "Share of the last step that SGD, RMSprop and Muon keep.",
+        low=0.0,
+        high=0.999,
     )
     nesterov: bool = _setting(
         False, "Optimizer", "Look ahead by the momentum before each SGD step."
