@@ -105,7 +105,7 @@ class MirrorConv(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(2N, channels / 2, H, W) to (2N, filters / 2, H, W)."""
-        # Halving pays on a CPU alone, and a compiler takes no `out=` of slices: all is multiplied.
+        # Halving was measured on CPUs alone, and a compiler takes no `out=` of slices.
         if features.is_cuda or torch.compiler.is_compiling():
             together = torch.cat(features.chunk(2), dim=1)
             products = F.conv2d(together, self.filters(), padding=1)
