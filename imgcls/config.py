@@ -64,6 +64,24 @@ OF_ONE_SIZE = (  # their last layers count on the size that they were built for
     "lenet5",
     "vit_b_16",
 )
+# Pixels a side of the smallest image that leaves a network's last layers something, with stem small
+# and with stem imagenet; networks that are not named take any. vit_b_16 cuts squares of that side.
+LEAST_SIDE = {
+    "net": (16, 16),
+    "simple_cnn": (4, 4),
+    "cnn": (8, 8),
+    "lenet5": (32, 32),
+    "alexnet": (15, 63),
+    "vgg11": (32, 32),
+    "vgg16": (32, 32),
+    "googlenet": (2, 15),
+    "inception_v3": (75, 75),
+    "convnext_tiny": (16, 32),
+    "vit_b_16": (16, 16),
+    "small_resnet": (2, 2),
+    "speed_net": (9, 9),
+    "speed_net_wide": (9, 9),
+}
 AS_PUBLISHED_ONLY = ("inception_v3", "vit_b_16")  # their layouts leave nothing of a small image
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle", "plateau", "phases")
@@ -487,6 +505,23 @@ def _checked_phases(value: Any) -> Phases:
     return phases
 
 
+def least_side(model: str, stem: str) -> int:
+    """Pixels a side of the smallest image that a network takes, untrained."""
+    small, as_published = LEAST_SIDE.get(model, (1, 1))
+    return small if stem == "small" else as_published
+
+
+def check_size(config: TrainConfig, size: int) -> None:
+    """Raise ConfigError where images of size×size pixels are too small for the network."""
+    least, side = least_side(config.model, config.stem), config.input_size or size
+    if side < least:
+        stem = f" with stem {config.stem}" if config.model in PUBLISHED else ""
+        raise ConfigError(
+            f"{config.model}{stem} needs images of at least {least}×{least} pixels, these have "
+            f"{side}×{side}: set input_size to {least}."
+        )
+
+
 def _check_together(config: TrainConfig) -> None:
     if config.schedule == "phases":
         total = sum(epochs for epochs, _ in config.phases)
@@ -533,6 +568,12 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             f"{config.model} takes images of one size only: set start_size to 0, not "
             f"{config.start_size}."
+        )
+    least = least_side(config.model, config.stem)
+    if 0 < config.start_size < least:
+        raise ConfigError(
+            f"{config.model} needs images of at least {least}×{least} pixels: set start_size to "
+            f"{least} or more, not {config.start_size}."
         )
     if config.micro_batch > config.batch_size:
         raise ConfigError(

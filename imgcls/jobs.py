@@ -101,7 +101,7 @@ def check_possible(settings: TrainConfig) -> None:
         )
     if settings.weights and not Path(settings.weights).is_file():
         raise ConfigError(f"There is no weights file {settings.weights}: correct weights.")
-    catalog.load(settings.dataset)
+    config.check_size(settings, catalog.load(settings.dataset).size)
 
 
 def check_startable(run: Run) -> None:

@@ -6,9 +6,11 @@ written means only that it is measured again.
 
 import contextlib
 import copy
+import itertools
 import json
 import math
 import platform
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ from imgcls.config import TrainConfig
 from imgcls.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TRIALS = 4  # rounds in which each candidate is timed once, the first of which warms up
-TRIAL_SECONDS = 8.0  # after which no further round begins
+TRIALS = 4  # rounds at least, in which each candidate is timed once; the first warms up
+TRIAL_LEAST = 0.4  # seconds of rounds at least: a few steps of a millisecond tell nothing
+TRIAL_SECONDS = 8.0  # after which no further round begins, if two have been
 TRIAL_IMAGES = 128  # at most; what is faster for these is faster for more
 TRIAL_PIXELS = 2**18  # at most, of all of them; large images are few
 TRIAL_FEW = 8  # images of a first look at each format
@@ -224,7 +227,7 @@ def _remember(kind: str, key: str, value: str | float) -> None:
 def _fastest_on_cpu(
     formats: tuple[str, ...], counts: tuple[int, ...], model: nn.Module, batch: int, size: int
 ) -> tuple[str, int]:
-    seconds = {(name, count): math.inf for count in counts for name in formats}
+    seconds: dict[tuple[str, int], list[float]] = {(n, c): [] for c in counts for n in formats}
     if len(seconds) == 1:
         return next(iter(seconds))
     trial = copy.deepcopy(model).train()  # batch-norm statistics and gradients stay untouched
@@ -245,10 +248,11 @@ def _fastest_on_cpu(
     for name, count in list(seconds):
         if few[name] > HOPELESS * min(few.values()):
             del seconds[name, count]  # without bf16 units all rounds would take minutes
-    for round in range(TRIALS):  # each times all in turn, since a machine's speed drifts
-        if round > 1 and time.perf_counter() - begin > TRIAL_SECONDS:
+    for round in itertools.count():  # each times all in turn, since a machine's speed drifts
+        passed = time.perf_counter() - begin
+        if passed > (TRIAL_LEAST if round >= TRIALS else TRIAL_SECONDS) and round > 1:
             break
-        for name, count in seconds:
-            seconds[name, count] = min(seconds[name, count], timed(name, count, n))
+        for (name, count), told in seconds.items():
+            told.append(timed(name, count, n))
     torch.set_rng_state(state)
-    return min(seconds, key=lambda key: seconds[key])
+    return min(seconds, key=lambda key: statistics.median(seconds[key][1:]))

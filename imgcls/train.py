@@ -7,9 +7,9 @@ takes the very steps that it would have taken without the break.
 import hashlib
 import math
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -27,6 +27,7 @@ from imgcls.team import ALONE, Team
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
 PROFILE_SECONDS = 5.0  # between two words on where the time went
 HALF_RANGE = 65504.0  # the largest number of float16
+PREPARED_PIXELS = 2**17  # of small batches that are prepared at once: 128 images of 32×32
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
@@ -67,7 +68,7 @@ class State:
         self.step = 0
         self.epochs = 0  # ended, validation included
         self.seconds = 0.0  # spent training, over all sittings
-        self.epoch_sums = torch.zeros(2, device=self.device)  # loss times images, images correct
+        self.epoch_sums = (0.0, 0.0)  # loss times images, images correct; told steps alone
         self.best_accuracy = -1.0
         self.best_loss = math.inf
         self.without_progress = 0  # evaluations since best_loss
@@ -113,7 +114,8 @@ class State:
         if len(saved["losses"]):
             self.losses = saved["losses"].to(self.device)
             self.hardest = saved["hardest"].to(self.device)
-        self.epoch_sums.copy_(saved["epoch_sums"])
+        loss, correct = torch.as_tensor(saved["epoch_sums"], dtype=torch.float64).tolist()
+        self.epoch_sums = loss, correct
         for name in self._numbers:
             setattr(self, name, saved[name])
 
@@ -159,7 +161,7 @@ def fit(
         if state.step < end:  # else the state was saved between last step and here
             yield from _steps(state, train, epoch, a_epoch, end)
         start = time.perf_counter()
-        loss, correct = state.epoch_sums.tolist()
+        loss, correct = state.epoch_sums
         seen = min((end - (epoch - 1) * a_epoch) * settings.batch_size, len(train))
         val_loss = val_accuracy = None
         last = end == total or epoch == settings.epochs
@@ -173,7 +175,7 @@ def fit(
             yield Profile(state.step, 0, state.clock.take())  # no later one may come
         best = _judge(state, val_loss, val_accuracy, has_validation=validation is not None)
         state.epochs = settings.epochs if last else epoch
-        state.epoch_sums.zero_()
+        state.epoch_sums = 0.0, 0.0
         state.seconds += time.perf_counter() - start
         yield Epoch(
             epoch=epoch,
@@ -198,41 +200,41 @@ def _steps(
     state: State, train: Split, epoch: int, a_epoch: int, end: int
 ) -> Iterator[Step | Profile]:
     """The rest of an epoch, from the step that `state` stands at up to step `end`."""
-    settings, size = state.settings, state.settings.batch_size
-    generator = torch.Generator(state.device).manual_seed(mix("order", settings.seed, epoch))
+    generator = torch.Generator(state.device).manual_seed(mix("order", state.settings.seed, epoch))
     order, mirrored = order_of(state, len(train), epoch, a_epoch, generator)
-    window, images, since = torch.zeros_like(state.epoch_sums), 0, time.perf_counter()
+    window: list[Tensor] = []  # sums of each step, added up when they are read
+    images, since = 0, time.perf_counter()
     count, every = 0, 1  # steps since the last event; in a team, the leader says how many
     profiled, sides = since, Counter[str]()
     training_mode(state.model)
+    ready: deque[Batch] = deque()
     while True:
-        position = state.step % a_epoch
-        batch = slice(position * size, (position + 1) * size)
-        rows = order[batch]
-        flips = None if mirrored is None else mirrored[batch]
-        sides[str(_side(state, train, a_epoch))] += len(rows)
-        sums = take_step(state, train, rows, a_epoch, generator, flips)
-        window += sums
-        state.epoch_sums += sums
-        images += len(rows)
+        state.clock.begin()
+        if not ready:
+            ready.extend(_next_batches(state, train, order, mirrored, a_epoch, generator))
+        batch = ready.popleft()
+        state.clock.mark("data")
+        sides[str(batch.inputs.shape[-1])] += batch.images
+        window.append(_learn(state, batch, a_epoch))
+        images += batch.images
         count += 1
         seconds = time.perf_counter() - since
         due = seconds >= REPORT_SECONDS if state.team.size == 1 else count >= every
         if not due and state.step < end:
             continue
-        loss, correct = (window / images).tolist()  # the device catches up here
+        loss, correct = _added(state, window)  # the device catches up here
         seconds = time.perf_counter() - since
         state.seconds += seconds
         if not math.isfinite(loss):
             raise Diverged(
-                f"The training loss is {loss} near step {state.step}: "
+                f"The training loss is {loss / images} near step {state.step}: "
                 f"lower the learning rate ({state.settings.peak_lr:g} now) and start again."
             )
         yield Step(
             step=state.step,
             epoch=epoch,
-            loss=loss,
-            accuracy=correct,
+            loss=loss / images,
+            accuracy=correct / images,
             lr=state.optimizer.param_groups[0]["lr"],
             images_per_second=images / seconds,
             memory_mb=machine.memory_mb(state.device),
@@ -244,7 +246,7 @@ def _steps(
         if state.step == end:
             return
         every = int(state.team.hear(max(1, count * REPORT_SECONDS / seconds))[0])
-        window.zero_()
+        window.clear()
         images, count, since = 0, 0, time.perf_counter()
 
 
@@ -276,6 +278,73 @@ def order_of(
     return order, augment.alternating(order, turns, mix("mirror", settings.seed, 0))
 
 
+def _added(state: State, window: list[Tensor]) -> tuple[float, float]:
+    """What the steps of a window come to over the team; `state.epoch_sums` are that much larger.
+
+    Step by step and in float64, so that an epoch's sums do not depend on when they were read.
+    """
+    loss, correct = state.epoch_sums
+    steps = state.team.add(torch.stack(window)).tolist()
+    for step_loss, step_correct in steps:
+        loss, correct = loss + step_loss, correct + step_correct
+    state.epoch_sums = loss, correct
+    return sum(s[0] for s in steps), sum(s[1] for s in steps)
+
+
+class Batch(NamedTuple):
+    """What one step learns from."""
+
+    images: int  # of the whole team
+    rows: Tensor  # int64 (n,), this process's share of them
+    inputs: Tensor  # (n, 3, side, side) floats, augmented and normalised
+    labels: Tensor  # int64 (n,)
+
+
+def _next_batches(
+    state: State,
+    train: Split,
+    order: Tensor,
+    mirrored: Tensor | None,
+    a_epoch: int,
+    generator: torch.Generator,
+) -> list[Batch]:
+    """The next batch of the epoch; where batches are small, the next few, prepared as one.
+
+    Which belong together does not depend on the step that a sitting began with.
+    """
+    size, side = state.settings.batch_size, _side(state, train, a_epoch, state.step)
+    position = state.step % a_epoch
+    before = state.step - position  # steps of earlier epochs
+    several = max(1, PREPARED_PIXELS // (size * train.side**2))
+    begin = position - position % several
+    those = range(begin, min(begin + several, a_epoch))
+    alike = [i for i in those if _side(state, train, a_epoch, before + i) == side]
+    first, images = alike[0], slice(alike[0] * size, (alike[-1] + 1) * size)
+    flips = None if mirrored is None else mirrored[images].split(size)
+    rows, step = order[images].split(size), before + first
+    return _batches(state, train, rows, a_epoch, generator, flips, step)[position - first :]
+
+
+def _batches(
+    state: State,
+    train: Split,
+    rows: Sequence[Tensor],
+    a_epoch: int,
+    generator: torch.Generator,
+    mirrored: Sequence[Tensor] | None,
+    step: int,
+) -> list[Batch]:
+    """A batch of each of these rows, the first of which is for step number `step`."""
+    team = state.team
+    mine = [team.share(some) for some in rows]
+    flips = None if mirrored is None else torch.cat([team.share(some) for some in mirrored])
+    generator.manual_seed(_seed_of(state, step))
+    every, counts = torch.cat(mine), [len(some) for some in mine]
+    inputs = _inputs(state, train, every, _side(state, train, a_epoch, step), generator, flips)
+    parts = zip(rows, mine, inputs.split(counts), train.labels[every].split(counts), strict=True)
+    return [Batch(len(whole), some, images, labels) for whole, some, images, labels in parts]
+
+
 def take_step(
     state: State,
     train: Split,
@@ -287,31 +356,30 @@ def take_step(
     """One optimizer step on these rows of `train`, int64 (N,); `state.step` is counted up.
 
     mirrored: bool (N,), which to mirror; by chance if not given. In a team this process takes its
-    share of them. Returns (2,), over all rows: the loss times their number, and how many were
+    share of them. Returns (2,), over that share: the loss times its number, and how many were
     classified right.
     """
-    settings, team = state.settings, state.team
     state.clock.begin()
-    mine = team.share(rows)
-    seed = mix(f"step {team.rank}" if team.rank else "step", settings.seed, state.step)
-    generator.manual_seed(seed)  # augmentation
-    _seed(state.device, seed)  # dropout
-    labels = train.labels[mine]
-    if mirrored is not None:
-        mirrored = team.share(mirrored)
-    inputs = _inputs(state, train, mine, a_epoch, generator, mirrored)
+    flips = None if mirrored is None else [mirrored]
+    [batch] = _batches(state, train, [rows], a_epoch, generator, flips, state.step)
     state.clock.mark("data")
+    return _learn(state, batch, a_epoch)
+
+
+def _learn(state: State, batch: Batch, a_epoch: int) -> Tensor:
+    """As `take_step`, on a batch that is ready."""
+    settings, team = state.settings, state.team
+    _seed(state.device, _seed_of(state, state.step))  # dropout
     for group in state.optimizer.param_groups:
         group["lr"] = optim.learning_rate(settings, state.step, a_epoch) * (
             settings.gamma**state.cuts
         )
     state.optimizer.zero_grad()
     # Gradients are averaged over processes, whose shares may differ by one image.
-    scale = team.size / len(rows)
-    sums = torch.zeros_like(state.epoch_sums)
-    losses = []
-    count = team.parts(len(rows), settings.micro_batch)
-    parts = zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)
+    scale = team.size / batch.images
+    sums, losses = [], []
+    count = team.parts(batch.images, settings.micro_batch)
+    parts = zip(batch.inputs.tensor_split(count), batch.labels.tensor_split(count), strict=True)
     for number, (part, wanted) in enumerate(parts, start=1):
         with team.accumulate(state.forward, last=number == count):
             with state.autocast():
@@ -327,11 +395,11 @@ def take_step(
             state.clock.mark("forward")
             state.scaler.scale(loss * scale).backward()
         state.clock.mark("backward")
-        losses.append(each.detach().float())
+        losses.append(each.detach())
         correct = (logits.detach().argmax(1) == wanted).sum()
-        sums += torch.stack((loss.detach().float(), correct.float()))
+        sums.append(torch.stack((loss.detach(), correct)))
     if state.losses is not None:
-        state.losses[mine] = torch.cat(losses)
+        state.losses[batch.rows] = torch.cat(losses)
     if settings.clip_norm:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(optim.learning(state.model), settings.clip_norm)
@@ -341,7 +409,13 @@ def take_step(
     if state.average is not None:
         averaging.update(state.average, state.model, settings.ema, state.step)
     state.clock.mark("optimizer")
-    return team.add(sums)
+    return sums[0] if count == 1 else torch.stack(sums).sum(0)
+
+
+def _seed_of(state: State, step: int) -> int:
+    """For what is random at a step, other for each process of a team."""
+    rank = state.team.rank
+    return mix(f"step {rank}" if rank else "step", state.settings.seed, step)
 
 
 def _seed(device: torch.device, seed: int) -> None:
@@ -361,20 +435,19 @@ def _inputs(
     state: State,
     train: Split,
     rows: Tensor,
-    a_epoch: int,
+    side: int,
     generator: torch.Generator,
     mirrored: Tensor | None = None,
 ) -> Tensor:
     """(N, 3, side, side) floats, augmented and normalised."""
-    settings = state.settings
-    floats = augment.augment(train.images(rows), settings, generator, mirrored)
-    floats = resize(floats, _side(state, train, a_epoch))
+    floats = augment.augment(train.images(rows), state.settings, generator, mirrored)
+    floats = resize(floats, side)
     return standardize(floats, state.mean, state.std)
 
 
-def _side(state: State, train: Split, a_epoch: int) -> int:
-    """Pixels a side of the images in the next step."""
-    share = state.step / state.settings.total_steps(a_epoch)
+def _side(state: State, train: Split, a_epoch: int, step: int) -> int:
+    """Pixels a side of the images in a step."""
+    share = step / state.settings.total_steps(a_epoch)
     return augment.side_at(state.settings, share, train.side)
 
 

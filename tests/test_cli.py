@@ -415,9 +415,12 @@ def test_without_any_data_set_train_says_how_to_get_one(refusal):
         (["--set", "recipe=quick"], "Give recipe with --recipe"),
         (["--recipe", "none"], "No recipe named 'none'."),
         (["--dataset", "gone"], "No data set named 'gone' is on disk."),
+        (["--set", "start_size=8"], "speed_net needs images of at least 9×9 pixels"),
+        (["--recipe", "tutorial-resnet18", "--set", "model=inception_v3"],
+         "inception_v3 with stem imagenet needs images of at least 75×75 pixels, these have 32×32"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_wrong_setting_is_told_and_makes_no_run(refusal, tiny_dataset, words, says):
     assert refusal("train", "--dataset", "tiny", *words).startswith(says)
     assert runs.all_runs() == []

@@ -17,11 +17,10 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from imgcls import averaging, doctor, models, train
+from imgcls import averaging, config, doctor, models, train
 from imgcls.config import AS_PUBLISHED_ONLY, MODELS, OPTIMIZERS, PUBLISHED, TrainConfig
 from imgcls.data import tensors
 from imgcls.data.tensors import Split
-from imgcls.models import zoo
 
 CASES = [(name, "small") for name in MODELS if name not in AS_PUBLISHED_ONLY]
 CASES += [(name, "imagenet") for name in PUBLISHED]
@@ -114,7 +113,6 @@ def on_cpu(state: train.State) -> list[str]:
     """What of a state lies on the CPU and is more than a number."""
     there = {
         "mean": state.mean,
-        "sums": state.epoch_sums,
         "losses": state.losses,
         "hardest": state.hardest,
         **dict(state.model.state_dict()),
@@ -128,7 +126,7 @@ def on_cpu(state: train.State) -> list[str]:
 
 @pytest.mark.parametrize(("name", "stem"), CASES)
 def test_every_model_trains_on_cuda_with_nothing_left_behind(name, stem, monkeypatch):
-    least = zoo.smallest(name, stem) if name in PUBLISHED else 0
+    least = config.least_side(name, stem) if name in PUBLISHED else 0
     state, split = begin(monkeypatch, model=name, stem=stem, input_size=least if least > 32 else 0)
 
     sums = step(state, split)
@@ -170,7 +168,7 @@ def test_images_grow_on_cuda(monkeypatch, pairs, precision):
 
 @pytest.mark.parametrize(("name", "stem"), CASES)
 def test_every_model_is_validated_on_cuda(name, stem, monkeypatch):
-    least = zoo.smallest(name, stem) if name in PUBLISHED else 0
+    least = config.least_side(name, stem) if name in PUBLISHED else 0
     state, split = begin(monkeypatch, model=name, stem=stem, input_size=least if least > 32 else 0)
 
     # All of it runs but the last line, which reads two numbers that fake tensors do not have.

@@ -194,6 +194,25 @@ def test_a_format_that_is_hopeless_is_not_timed_at_length(monkeypatch):
     assert seen[False] > 64
 
 
+def test_short_steps_are_timed_often_enough_to_tell_them_apart(monkeypatch):
+    """Of two formats of which one is a third slower but for a few lucky steps."""
+    monkeypatch.setattr(machine, "TRIAL_LEAST", 0.2)
+    count = {True: 0, False: 0}
+
+    class NowAndThenLucky(torch.nn.Linear):
+        def forward(self, images):
+            reduced = torch.is_autocast_enabled("cpu")
+            count[reduced] += len(images) == 4
+            lucky = reduced and count[reduced] % 3 == 0
+            time.sleep(0.0005 if lucky else 0.003 if reduced else 0.002)
+            return super().forward(images.flatten(1))
+
+    chosen = machine._fastest_on_cpu(("fp32", "bf16"), (1,), NowAndThenLucky(48, 2), 4, 4)
+
+    assert chosen == ("fp32", 1)
+    assert count[False] > 2 * machine.TRIALS
+
+
 def test_what_is_remembered_is_found_again_by_a_process_with_the_same_threads(home, monkeypatch):
     settings, cpu = TrainConfig(model="softmax"), torch.device("cpu")
     before = torch.get_num_threads()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, nn
 
-from imgcls import models, optim, recipes
+from imgcls import doctor, models, optim, recipes
 from imgcls.config import IN_PAIRS, TrainConfig
 from imgcls.models import mirror
 from imgcls.models.mirror import MirrorConv, MirrorNet
@@ -81,6 +81,17 @@ def test_kernels_have_half_of_the_multiplications():
         layer(features(4, 8, 5, 5).float())
 
     assert sum(seen) == layer.filters().numel() / 2
+
+
+def test_where_nothing_is_halved_the_plain_network_has_as_many_multiplications(monkeypatch):
+    model = MirrorNet(10, BLOCKS_BY_NAME["speed_net"])
+    halved = doctor.flops(model, 32)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+    whole, plain = doctor.flops(model, 32), doctor.flops(models.answering(model), 32)
+
+    assert whole == pytest.approx(plain, rel=1e-4)  # all but the head are the same
+    assert halved < 0.7 * whole
 
 
 @pytest.mark.parametrize(("number", "width"), [(500, 7), (250, 15), (499, 7), (1, 7), (6, 200)])

@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from imgcls import card as cards
-from imgcls import models
+from imgcls import config, models
 from imgcls.card import Card
 from imgcls.config import AS_PUBLISHED_ONLY, MODELS, OF_ONE_SIZE, PUBLISHED, TrainConfig
 from imgcls.data import tensors
@@ -37,7 +37,7 @@ class Case:
 def case(request):
     name, stem = request.param
     settings = TrainConfig(model=name, stem=stem)
-    side = max(32, zoo.smallest(name, stem)) if name in PUBLISHED else 32
+    side = max(32, config.least_side(name, stem)) if name in PUBLISHED else 32
     torch.manual_seed(0)
     model = models.build(settings, 7, side).to(memory_format=torch.channels_last)
     return Case(settings, model, side)
@@ -97,7 +97,7 @@ def test_every_model_answers_for_one_image_as_for_many_in_any_memory_format(case
 
 def test_every_model_takes_images_of_another_size(case):
     name, stem = case.settings.model, case.settings.stem
-    side = zoo.smallest(name, stem) if name in PUBLISHED else 48
+    side = config.least_side(name, stem) if name in PUBLISHED else 48
     fixed = name in OF_ONE_SIZE or name not in PUBLISHED
     model = models.build(case.settings, 7, side) if fixed else case.model
     with torch.no_grad():
@@ -117,12 +117,26 @@ def test_images_that_grow_begin_at_what_the_network_can_take(name, least):
         assert network(torch.zeros(2, 3, least, least)).shape == (2, 10)
     if least > 1:
         with pytest.raises(ConfigError, match=f"set start_size to {least} or more, not 8"):
-            models.build(settings.replace(start_size=8), 10, 40)
+            settings.replace(start_size=8)
 
 
-def test_images_that_are_too_small_for_speed_net_are_told_so():
-    with pytest.raises(ConfigError, match="speed_net needs images of at least 9×9 pixels"):
-        models.build(TrainConfig(model="speed_net"), 10, 8)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "vit_b_16"])
+def test_published_networks_need_what_torchvision_says(name):
+    least = zoo.NETWORKS[name].weights.meta["min_size"][0]
+
+    assert config.least_side(name, "imagenet") == least
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in PUBLISHED])
+def test_networks_take_the_smallest_images_that_they_are_said_to(name):
+    settings, least = TrainConfig(model=name), config.least_side(name, "small")
+
+    model = on_paper(settings, 10, least)
+    with torch.device("meta"):
+        assert model.train()(torch.zeros(2, 3, least, least)).shape == (2, 10)
+    if least > 1:
+        with pytest.raises(ConfigError, match=f"{name} needs images of at least {least}×{least}"):
+            on_paper(settings, 10, least - 1)
 
 
 def test_a_seed_decides_the_weights_of_every_model(case):
@@ -198,10 +212,10 @@ def test_frozen_leaves_nothing_but_the_head_to_learn(name):
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [c for c in CASES if c[0] in PUBLISHED and c[0] != "vit_b_16" and zoo.smallest(*c) > 1],
+    [c for c in CASES if c[0] in PUBLISHED and c[0] != "vit_b_16" and config.least_side(*c) > 1],
 )
 def test_images_too_small_for_a_published_model_are_refused(name, stem):
-    least = zoo.smallest(name, stem)
+    least = config.least_side(name, stem)
 
     with pytest.raises(ConfigError, match=f"these have {least - 1}×.* set input_size to {least}"):
         on_paper(TrainConfig(model=name, stem=stem), 7, least - 1)

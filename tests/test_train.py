@@ -101,6 +101,50 @@ def test_a_state_saved_at_any_event_goes_on_exactly(data, optimizer, monkeypatch
         assert repeated == epochs[len(epochs) - len(repeated) :]
 
 
+def test_small_batches_prepared_at_once_are_those_of_one_by_one(data, monkeypatch):
+    settings = TrainConfig(
+        model="small_resnet", epochs=2, batch_size=4, peak_lr=0.01, start_size=24,
+        full_size_from=0.3, flip=True, alternating_flip=True,
+    )  # fmt: skip
+    ends = []
+    for pixels in (1, train.PREPARED_PIXELS):
+        monkeypatch.setattr(train, "PREPARED_PIXELS", pixels)
+        state = start(settings, data)
+        told = [e for e in train.fit(state, *data) if isinstance(e, Epoch)]
+        ends.append((weights(state).tolist(), [(e.train_loss, e.train_accuracy) for e in told]))
+
+    assert ends[0] == ends[1]
+
+
+def test_small_batches_are_prepared_at_once(data, monkeypatch):
+    prepared = []
+    real = train._inputs
+    monkeypatch.setattr(train, "PREPARED_PIXELS", 16 * 32**2)
+
+    def counted(state, split, rows, *more):
+        prepared.append(len(rows))
+        return real(state, split, rows, *more)
+
+    monkeypatch.setattr(train, "_inputs", counted)
+    list(train.fit(start(TrainConfig(model="softmax", epochs=1, batch_size=4), data), *data))
+
+    assert prepared == [16, 16, 16, 12]
+
+
+def test_a_state_of_an_older_version_goes_on(data):
+    settings = TrainConfig(model="softmax", epochs=1, batch_size=20, peak_lr=0.01)
+    state = start(settings, data)
+    saved = copy.deepcopy(state.state_dict())
+    saved["epoch_sums"] = torch.zeros(2)
+    [expected] = [e for e in train.fit(state, *data) if isinstance(e, Epoch)]
+
+    again = start(settings, data)
+    again.load_state_dict(saved)
+    [told] = [e for e in train.fit(again, *data) if isinstance(e, Epoch)]
+
+    assert (told.train_loss, told.train_accuracy) == (expected.train_loss, expected.train_accuracy)
+
+
 def test_weights_alone_do_not_go_on_exactly(data):
     settings = TrainConfig(**EVERYTHING, epochs=2, momentum=0.9, peak_lr=0.01)
     state = start(settings, data)

@@ -146,7 +146,7 @@ def test_the_loss_of_each_image_is_kept_as_when_it_was_last_seen(data):
 
     list(train.fit(state, *data))
 
-    inputs = train._inputs(state, data[0], torch.arange(60), 3, Generator())
+    inputs = train._inputs(state, data[0], torch.arange(60), 32, Generator())
     expected = F.cross_entropy(state.model(inputs), data[0].labels, reduction="none")
     assert torch.allclose(state.losses, expected, atol=1e-3)
 
@@ -408,7 +408,7 @@ def test_weighted_classes_weigh_in_the_gradient(data):
     weights = torch.tensor([2.0, 0.5, 0.5])
     state = start(settings, weights)
     reference = copy.deepcopy(state.model)
-    inputs = train._inputs(state, data[0], torch.arange(60), 1, Generator())
+    inputs = train._inputs(state, data[0], torch.arange(60), 32, Generator())
 
     train.take_step(state, data[0], torch.arange(60), 1, Generator())
 

@@ -7,15 +7,15 @@ import safetensors.torch
 import torch.nn as nn
 from torch import Tensor
 
-from imgcls import card
+from imgcls import card, config
 from imgcls.card import Card
 from imgcls.config import TrainConfig
 from imgcls.data.tensors import resize
-from imgcls.errors import ConfigError, ModelError
+from imgcls.errors import ModelError
 from imgcls.models import pretrained, side_by_side, small_resnet, tutorials, zoo
 from imgcls.models.mirror import MirrorNet
 from imgcls.models.resized import Resized
-from imgcls.models.speed import BLOCKS, SMALLEST, SpeedNet
+from imgcls.models.speed import BLOCKS, SpeedNet
 
 Builder = Callable[[TrainConfig, int, int], nn.Module]
 
@@ -26,7 +26,6 @@ def _plain(build: Callable[[int, int], nn.Module]) -> Builder:
 
 def _speed(settings: TrainConfig, classes: int, size: int) -> nn.Module:
     """In mirrored pairs while it learns, if asked; a card, which has no flip, asks for none."""
-    tutorials.check_size(size >= SMALLEST, settings.model, SMALLEST, size)
     kind = MirrorNet if settings.flip and settings.mirror_pairs else SpeedNet
     return kind(classes, BLOCKS[settings.model])
 
@@ -51,26 +50,13 @@ def build(settings: TrainConfig, classes: int, size: int, *, fetch: bool = True)
     pretrained weights, for a caller who fills in weights at once. Raises ConfigError where the
     images are too small, and ModelError where pretrained weights cannot be had.
     """
-    _check_start(settings)
+    config.check_size(settings, size)
     model = side_by_side.lay(MODELS[settings.model](settings, classes, settings.input_size or size))
     if settings.pretrained and fetch:
         pretrained.fill(model, settings.model, settings.weights)
     if settings.freeze:
         pretrained.freeze_backbone(model, settings.model)
     return Resized(model, settings.input_size) if settings.input_size else model
-
-
-def _check_start(settings: TrainConfig) -> None:
-    least = 1
-    if settings.model in BLOCKS:
-        least = SMALLEST
-    elif settings.model in zoo.NETWORKS:
-        least = zoo.smallest(settings.model, settings.stem)
-    if 0 < settings.start_size < least:
-        raise ConfigError(
-            f"{settings.model} needs images of at least {least}×{least} pixels: set start_size to "
-            f"{least} or more, not {settings.start_size}."
-        )
 
 
 def look(model: nn.Module, images: Tensor) -> None:
@@ -84,10 +70,10 @@ def look(model: nn.Module, images: Tensor) -> None:
         model.look(images)
 
 
-def _answering(model: nn.Module) -> nn.Module:
+def answering(model: nn.Module) -> nn.Module:
     """The network as it answers, after training: itself, or what it is equal to."""
     if isinstance(model, Resized):
-        return Resized(_answering(model.network), model.side)
+        return Resized(answering(model.network), model.side)
     return model.plain() if isinstance(model, MirrorNet) else model
 
 
@@ -96,8 +82,8 @@ def save(path: Path, model: nn.Module, about: Card) -> None:
 
     A network that learned in pairs of filters is written as the plain one that it is equal to.
     """
-    answering = _answering(model).state_dict()
-    state = {name: value.detach().cpu().contiguous() for name, value in answering.items()}
+    weights = answering(model).state_dict()
+    state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     safetensors.torch.save_file(state, path, metadata=about.to_metadata())
 
 

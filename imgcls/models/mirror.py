@@ -42,7 +42,7 @@ class MirrorNet(nn.Module):
         nn.init.normal_(self.head.weight, std=2 / channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images, H and W at least SMALLEST, to (N, classes) logits."""
+        """(N, 3, H, W) normalised images, H and W at least 9, to (N, classes) logits."""
         white = F.gelu(F.conv2d(images, self.whiten.weight, self._biases()))
         sides = [F.conv2d(white, w, padding=1) for w in self._first_filters().chunk(2)]
         features = self.blocks(torch.cat([F.max_pool2d(side, 2) for side in sides]))

@@ -14,7 +14,6 @@ BLOCKS = {
     "speed_net": ((64, 64), (256, 256), (256, 256)),
     "speed_net_wide": ((128, 128), (256, 256), (512, 512)),
 }
-SMALLEST = 9  # side in pixels of an image of which three blocks leave something
 EPSILON = 5e-4  # added to eigenvalues before dividing by their root, as the anchor does
 
 
@@ -46,7 +45,7 @@ class SpeedNet(nn.Module):
         nn.init.normal_(self.head.weight, std=1 / channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images, H and W at least SMALLEST, to (N, classes) logits."""
+        """(N, 3, H, W) normalised images, H and W at least 9, to (N, classes) logits."""
         features: Tensor = self.blocks(F.gelu(self.whiten(images)))
         # Not amax: compiled in bf16, its gradient divides by the number of maxima, and finds none.
         logits: Tensor = self.head(F.adaptive_max_pool2d(features, 1).flatten(1))

@@ -5,8 +5,6 @@ Sizes of first linear layers follow the image's side, so that each also takes ot
 
 import torch.nn as nn
 
-from imgcls.errors import ConfigError
-
 
 def softmax(classes: int, size: int) -> nn.Module:
     """Multinomial logistic regression: one linear layer on the pixels."""
@@ -34,7 +32,6 @@ def feedforward(classes: int, size: int) -> nn.Module:
 def net(classes: int, size: int) -> nn.Module:
     """Convolutions 3→6→16 of 5×5, each with ReLU and 2×2 pooling, then 400-120-84-10."""
     side = ((size - 4) // 2 - 4) // 2
-    check_size(side >= 1, "net", 16, size)
     return nn.Sequential(
         nn.Conv2d(3, 6, 5),
         nn.ReLU(),
@@ -54,7 +51,6 @@ def net(classes: int, size: int) -> nn.Module:
 def simple_cnn(classes: int, size: int) -> nn.Module:
     """Convolutions of 32 and 64 with batch norm and pooling, then 4096-512, dropout 0.5."""
     side = size // 4
-    check_size(side >= 1, "simple_cnn", 4, size)
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
         nn.BatchNorm2d(32),
@@ -75,7 +71,6 @@ def simple_cnn(classes: int, size: int) -> nn.Module:
 def cnn(classes: int, size: int) -> nn.Module:
     """Convolutions of 32, 64 and 64 channels with ReLU and pooling, then 1024-512-10."""
     side = size // 8
-    check_size(side >= 1, "cnn", 8, size)
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
         nn.ReLU(),
@@ -100,7 +95,6 @@ def lenet5(classes: int, size: int) -> nn.Module:
     II.B; with full connections in C3 and a linear output, as is usual today.
     """
     side = ((size - 4) // 2 - 4) // 2
-    check_size(side >= 5, "lenet5", 32, size)
     return nn.Sequential(
         nn.Conv2d(3, 6, 5),
         nn.Tanh(),
@@ -115,11 +109,3 @@ def lenet5(classes: int, size: int) -> nn.Module:
         nn.Tanh(),
         nn.Linear(84, classes),
     )
-
-
-def check_size(enough: bool, name: str, least: int, size: int) -> None:
-    """Raise ConfigError where a network has not enough pixels to leave any to its last layers."""
-    if not enough:
-        raise ConfigError(
-            f"{name} needs images of at least {least}×{least} pixels, these have {size}×{size}."
-        )

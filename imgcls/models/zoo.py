@@ -25,7 +25,6 @@ class Network:
     weights: Any  # ImageNet weights, with what they expect
     head: str  # the layer that gives the logits, as the published network calls it
     fit: Callable[[Any, int], None] | None  # make it fit small images, given the classes
-    least: int = 1  # side of the smallest image that stem small takes
     options: dict[str, Any] = field(default_factory=dict)  # of `make`
     options_as_published: dict[str, Any] = field(default_factory=dict)  # with stem imagenet alone
     alone: type[nn.Module] | None = None  # the same network with no answer but its own
@@ -119,21 +118,18 @@ NETWORKS: dict[str, Network] = {
         published.AlexNet_Weights.IMAGENET1K_V1,
         "classifier.6",
         _small_alexnet,
-        least=15,
     ),
     "vgg11": Network(
         published.vgg11_bn,
         published.VGG11_BN_Weights.IMAGENET1K_V1,
         "classifier.6",
         _small_vgg,
-        least=32,
     ),
     "vgg16": Network(
         published.vgg16_bn,
         published.VGG16_BN_Weights.IMAGENET1K_V1,
         "classifier.6",
         _small_vgg,
-        least=32,
     ),
     "resnet18": Network(
         published.resnet18, published.ResNet18_Weights.IMAGENET1K_V1, "fc", _small_resnet
@@ -149,7 +145,6 @@ NETWORKS: dict[str, Network] = {
         published.GoogLeNet_Weights.IMAGENET1K_V1,
         "fc",
         _small_googlenet,
-        least=2,
         options=_NO_AUXILIARY,
         options_as_published=_OLD_NORMALIZATION,
         alone=_GoogLeNet,
@@ -182,7 +177,6 @@ NETWORKS: dict[str, Network] = {
         published.ConvNeXt_Tiny_Weights.IMAGENET1K_V1,
         "classifier.2",
         _small_convnext,
-        least=16,
     ),
     "vit_b_16": Network(
         published.vit_b_16,
@@ -197,7 +191,7 @@ NETWORKS: dict[str, Network] = {
 def build(settings: TrainConfig, classes: int, size: int) -> nn.Module:
     """One of NETWORKS, untrained, for images that reach it with size×size pixels.
 
-    Raises ConfigError where they are too small for it, or not what it is made for.
+    Raises ConfigError where they are not what it is made for.
     """
     network = NETWORKS[settings.model]
     small = settings.stem == "small"
@@ -205,26 +199,12 @@ def build(settings: TrainConfig, classes: int, size: int) -> nn.Module:
     if network.patch:
         _check_patches(settings, size)
         options = options | {"image_size": size}
-    elif size < (least := smallest(settings.model, settings.stem)):
-        raise ConfigError(
-            f"{settings.model} with stem {settings.stem} needs images of at least {least}×{least} "
-            f"pixels, these have {size}×{size}: set input_size to {least}."
-        )
     model = network.make(weights=None, num_classes=classes, **options)
     if network.alone:
         model.__class__ = network.alone
     if small and network.fit:
         network.fit(model, classes)
     return model
-
-
-def smallest(model: str, stem: str) -> int:
-    """Side in pixels of the smallest image that one of NETWORKS takes, untrained."""
-    network = NETWORKS[model]
-    if network.patch:
-        return network.patch
-    side: int = network.least if stem == "small" else network.weights.meta["min_size"][0]
-    return side
 
 
 def _check_patches(settings: TrainConfig, size: int) -> None:
