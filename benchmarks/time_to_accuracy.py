@@ -220,10 +220,13 @@ def summary(records: list[dict[str, Any]]) -> Iterator[Row]:
                 other = _to(goal, f"{TITLES[theirs]} (with {ours})", others, view)
                 yield other
                 yield dataclasses.replace(_to(goal, label, mine, view), baseline=other)
-            for name, results in ((label, mine), (f"{TITLES[theirs]} (with {ours})", others)):
+            took: Row | None = None
+            for name, results in ((f"{TITLES[theirs]} (with {ours})", others), (label, mine)):
                 final = tuple(100 * r["epochs"][-1]["accuracy"][view] for r in results)
                 yield Row(f"{name}: at the end, {view}", final, "%")
-                yield Row(f"{name}: all its training", tuple(r["seconds"] for r in results), "s")
+                seconds = tuple(r["seconds"] for r in results)
+                took = Row(f"{name}: all its training", seconds, "s", took)
+                yield took
 
 
 def _to(goal: float, name: str, results: list[dict[str, Any]], view: str) -> Row:

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,16 +93,23 @@ def trial_steps(state: train.State, split: Split) -> Iterator[Tensor]:
     """Steps as a run takes them, without end: each `next` takes one and gives what it gave.
 
     Batches are whole, so that each step counts as much as any other: what is left of a pass over
-    the images is dropped, but where they are fewer than a batch they are the batch.
+    the images is dropped, but where they are fewer than a batch they are the batch. What was
+    prepared for other settings than the state has now is dropped, too.
     """
     generator, size = torch.Generator(state.device), state.settings.batch_size
-    a_epoch = train.steps_per_epoch(len(split), size)
+    a_epoch, a_pass = train.steps_per_epoch(len(split), size), max(1, len(split) // size)
+    order, settings = torch.empty(0), state.settings
+    ready: deque[train.Batch] = deque()
     train.training_mode(state.model)
-    while True:
-        generator.manual_seed(train.mix("trial", state.settings.seed, state.step))
-        order = torch.randperm(len(split), generator=generator, device=state.device)
-        for begin in range(0, max(1, len(split) - size + 1), size):
-            yield train.take_step(state, split, order[begin : begin + size], a_epoch, generator)
+    for step in itertools.count():
+        if step % a_pass == 0:
+            generator.manual_seed(train.mix("trial", settings.seed, state.step))
+            order = torch.randperm(len(split), generator=generator, device=state.device)
+            ready.clear()
+        if not ready or state.settings is not settings:
+            settings = state.settings
+            ready = deque(train.next_batches(state, split, order, None, a_pass, generator))
+        yield train.learn(state, ready.popleft(), a_epoch)
 
 
 def shares_of_sides(settings: TrainConfig, full: int) -> dict[int, float]:

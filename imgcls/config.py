@@ -512,14 +512,20 @@ def least_side(model: str, stem: str) -> int:
 
 
 def check_size(config: TrainConfig, size: int) -> None:
-    """Raise ConfigError where images of size×size pixels are too small for the network."""
+    """Raise ConfigError where images of size×size pixels, or those of the start, are too small.
+
+    Not a part of the config's own checks: runs that were stored before still have to be told of.
+    """
     least, side = least_side(config.model, config.stem), config.input_size or size
+    needs = (
+        f"{config.model}{f' with stem {config.stem}' if config.model in PUBLISHED else ''} needs"
+    )
+    needs += f" images of at least {least}×{least} pixels"
     if side < least:
-        stem = f" with stem {config.stem}" if config.model in PUBLISHED else ""
-        raise ConfigError(
-            f"{config.model}{stem} needs images of at least {least}×{least} pixels, these have "
-            f"{side}×{side}: set input_size to {least}."
-        )
+        how = f"set input_size to {least}{' and start_size to 0' if config.start_size else ''}"
+        raise ConfigError(f"{needs}, these have {side}×{side}: {how}.")
+    if 0 < config.start_size < least:
+        raise ConfigError(f"{needs}: set start_size to {least} or more, not {config.start_size}.")
 
 
 def _check_together(config: TrainConfig) -> None:
@@ -568,12 +574,6 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             f"{config.model} takes images of one size only: set start_size to 0, not "
             f"{config.start_size}."
-        )
-    least = least_side(config.model, config.stem)
-    if 0 < config.start_size < least:
-        raise ConfigError(
-            f"{config.model} needs images of at least {least}×{least} pixels: set start_size to "
-            f"{least} or more, not {config.start_size}."
         )
     if config.micro_batch > config.batch_size:
         raise ConfigError(

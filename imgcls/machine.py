@@ -248,9 +248,11 @@ def _fastest_on_cpu(
     for name, count in list(seconds):
         if few[name] > HOPELESS * min(few.values()):
             del seconds[name, count]  # without bf16 units all rounds would take minutes
+    rounds = time.perf_counter()
     for round in itertools.count():  # each times all in turn, since a machine's speed drifts
-        passed = time.perf_counter() - begin
-        if passed > (TRIAL_LEAST if round >= TRIALS else TRIAL_SECONDS) and round > 1:
+        now = time.perf_counter()
+        enough = round >= TRIALS and now - rounds > TRIAL_LEAST
+        if enough or (round > 1 and now - begin > TRIAL_SECONDS):
             break
         for (name, count), told in seconds.items():
             told.append(timed(name, count, n))

@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "speed-max": _recipe(
         "speed-max",
         "Speed, max: a wider network, 28 passes",
-        "90.8 % (two seeds); 45 to 55 minutes on two CPU cores without AMX, by the time of its "
+        "90.8 % (two seeds); 46 to 54 minutes on two CPU cores without AMX, by the time of its "
         "steps; 0.8 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and, for the pairs, Bökman et al. 2025 "
         "(arXiv:2502.05169).",

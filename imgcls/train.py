@@ -1,7 +1,7 @@
 """The training loop: a generator of events that touches neither file nor screen.
 
-What is random at a step depends on (seed, step) alone, so a run that goes on from a saved `State`
-takes the very steps that it would have taken without the break.
+What is random at a step depends on seed, step and settings alone, so a run that goes on from a
+saved `State` takes the very steps that it would have taken without the break.
 """
 
 import hashlib
@@ -27,7 +27,10 @@ from imgcls.team import ALONE, Team
 REPORT_SECONDS = 0.5  # between two events; each reads four numbers back from the device
 PROFILE_SECONDS = 5.0  # between two words on where the time went
 HALF_RANGE = 65504.0  # the largest number of float16
-PREPARED_PIXELS = 2**17  # of small batches that are prepared at once: 128 images of 32×32
+# Of small batches that are prepared at once: 128 images of 32×32. Runs with another number here
+# see other augmentation, since the first of those batches seeds it for all.
+PREPARED_PIXELS = 2**17
+STACKED = 64  # tensors at once: of hundreds, torch was reported to end the process on Apple GPUs
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
@@ -211,11 +214,11 @@ def _steps(
     while True:
         state.clock.begin()
         if not ready:
-            ready.extend(_next_batches(state, train, order, mirrored, a_epoch, generator))
+            ready.extend(next_batches(state, train, order, mirrored, a_epoch, generator))
         batch = ready.popleft()
         state.clock.mark("data")
         sides[str(batch.inputs.shape[-1])] += batch.images
-        window.append(_learn(state, batch, a_epoch))
+        window.append(learn(state, batch, a_epoch))
         images += batch.images
         count += 1
         seconds = time.perf_counter() - since
@@ -284,7 +287,8 @@ def _added(state: State, window: list[Tensor]) -> tuple[float, float]:
     Step by step and in float64, so that an epoch's sums do not depend on when they were read.
     """
     loss, correct = state.epoch_sums
-    steps = state.team.add(torch.stack(window)).tolist()
+    some = (window[i : i + STACKED] for i in range(0, len(window), STACKED))
+    steps = state.team.add(torch.cat([torch.stack(few) for few in some])).tolist()
     for step_loss, step_correct in steps:
         loss, correct = loss + step_loss, correct + step_correct
     state.epoch_sums = loss, correct
@@ -300,7 +304,7 @@ class Batch(NamedTuple):
     labels: Tensor  # int64 (n,)
 
 
-def _next_batches(
+def next_batches(
     state: State,
     train: Split,
     order: Tensor,
@@ -315,7 +319,8 @@ def _next_batches(
     size, side = state.settings.batch_size, _side(state, train, a_epoch, state.step)
     position = state.step % a_epoch
     before = state.step - position  # steps of earlier epochs
-    several = max(1, PREPARED_PIXELS // (size * train.side**2))
+    most = max(1, PREPARED_PIXELS // (size * train.side**2))
+    several = 1 << (most.bit_length() - 1)  # a power of two, of which doctor.EVERY is no divisor
     begin = position - position % several
     those = range(begin, min(begin + several, a_epoch))
     alike = [i for i in those if _side(state, train, a_epoch, before + i) == side]
@@ -363,10 +368,10 @@ def take_step(
     flips = None if mirrored is None else [mirrored]
     [batch] = _batches(state, train, [rows], a_epoch, generator, flips, state.step)
     state.clock.mark("data")
-    return _learn(state, batch, a_epoch)
+    return learn(state, batch, a_epoch)
 
 
-def _learn(state: State, batch: Batch, a_epoch: int) -> Tensor:
+def learn(state: State, batch: Batch, a_epoch: int) -> Tensor:
     """As `take_step`, on a batch that is ready."""
     settings, team = state.settings, state.team
     _seed(state.device, _seed_of(state, state.step))  # dropout

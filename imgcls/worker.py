@@ -147,8 +147,8 @@ def _train(run: Run, stopping: Callable[[], bool], ours: "Team") -> tuple[str, i
     mean, std = tensors.statistics(settings)
     threads, precision = torch.get_num_threads(), state.precision
     sides = {*budget.shares_of_sides(settings, train_split.side), train_split.side}
-    # Only on a CPU, and not compiled, do mirrored pairs save multiplications (models/mirror.py).
-    halves = state.device.type == "cpu" and settings.compile == "none"
+    # On CUDA, and compiled, mirrored pairs save no multiplications (models/mirror.py).
+    halves = state.device.type != "cuda" and settings.compile == "none"
     counted = model if halves else models.answering(model)
     flops = {side: doctor.flops(counted, side) for side in sorted(sides)}
     run.append(

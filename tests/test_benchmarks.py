@@ -98,6 +98,8 @@ def test_races_of_several_calls_are_put_together(tmp_path):
     to_85 = next(r for r in rows if r.what.startswith("speed against") and "85%" in r.what)
     assert to_85.values == (200.0, 300.0)
     assert to_85.ratios == (200 / 600, 300 / 600)
+    whole = next(r for r in rows if r.what == "speed against port of the anchor: all its training")
+    assert whole.ratios == (200 / 600, 300 / 600)
 
 
 def test_a_goal_not_reached_says_how_far_it_came():

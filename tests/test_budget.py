@@ -22,9 +22,8 @@ def machine(monkeypatch):
     clock = {"now": 0.0, "a_pixel": 1e-4, "a_validation": 2.0, "sides": []}
     monkeypatch.setattr(budget.time, "perf_counter", lambda: clock["now"])
 
-    def take_step(state, split, rows, a_epoch, generator, mirrored=None):
-        share = state.step / state.settings.total_steps(a_epoch)
-        side = budget.augment.side_at(state.settings, share, split.side)
+    def learn(state, batch, a_epoch):
+        side = batch.inputs.shape[-1]
         clock["now"] += clock["a_pixel"] * side**2
         clock["sides"].append(side)
         state.step = next(now)
@@ -35,7 +34,7 @@ def machine(monkeypatch):
         yield from ()
         return 0.0, 0.0
 
-    monkeypatch.setattr(train, "take_step", take_step)
+    monkeypatch.setattr(train, "learn", learn)
     monkeypatch.setattr(train, "validate", validate)
     return clock
 

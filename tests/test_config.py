@@ -54,6 +54,14 @@ def test_settings_that_contradict_are_refused(values, message):
         TrainConfig(**values)
 
 
+def test_a_run_that_was_refused_for_its_size_can_still_be_told_of():
+    stored = TrainConfig(model="vgg11", start_size=24)
+
+    assert TrainConfig.from_dict(stored.to_dict()) == stored
+    with pytest.raises(ConfigError, match="set start_size to 32 or more, not 24"):
+        config.check_size(stored, 32)
+
+
 def test_a_config_survives_json():
     before = TrainConfig(schedule="phases", phases=((2, 0.1), (1, 0.01)), epochs=3, peak_lr=0.1)
 

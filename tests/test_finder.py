@@ -70,7 +70,7 @@ def test_where_rates_do_nothing_the_curve_is_flat_over_several_passes(settings, 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_from_the_start_is_one_sentence(settings, monkeypatch, broken):
-    monkeypatch.setattr(train, "take_step", lambda *_: torch.tensor([broken, 0.0]))
+    monkeypatch.setattr(train, "learn", lambda *_: torch.tensor([broken, 0.0]))
 
     with pytest.raises(ConfigError, match="no rate mends that"):
         finder.learning_rate(settings)
@@ -110,14 +110,14 @@ def test_a_loss_that_explodes_ends_the_trial(settings):
 def test_each_step_is_taken_at_its_own_rate_whatever_the_schedule(settings, monkeypatch):
     phases = settings.replace(schedule="phases", phases=((10, 0.3),), peak_lr=0.3)
     rates = []
-    take = finder.train.take_step
+    take = finder.train.learn
 
     def watched(state, *rest):
         sums = take(state, *rest)
         rates.append(state.optimizer.param_groups[0]["lr"])
         return sums
 
-    monkeypatch.setattr(finder.train, "take_step", watched)
+    monkeypatch.setattr(finder.train, "learn", watched)
 
     found = finder.learning_rate(phases)
 

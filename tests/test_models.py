@@ -117,7 +117,9 @@ def test_images_that_grow_begin_at_what_the_network_can_take(name, least):
         assert network(torch.zeros(2, 3, least, least)).shape == (2, 10)
     if least > 1:
         with pytest.raises(ConfigError, match=f"set start_size to {least} or more, not 8"):
-            settings.replace(start_size=8)
+            on_paper(settings.replace(start_size=8), 10, 40)
+        with pytest.raises(ConfigError, match=f"set input_size to {least} and start_size to 0"):
+            on_paper(settings, 10, least - 1)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "vit_b_16"])
