@@ -115,10 +115,24 @@ def test_on_cuda_some_steps_stand_for_all_and_the_rest_is_idle(now, monkeypatch)
 
     assert stamps == 2 * 5
     assert told == pytest.approx(
-        {"data": 16, "forward": 32, "backward": 64, "optimizer": 128, "evaluation": 7, "idle": 5}
+        {"data": 14, "forward": 28, "backward": 56, "optimizer": 112, "evaluation": 7, "idle": 5}
     )
     step_on_cuda(clock, now)
     assert clock.take()["forward"] == 2
+
+
+@pytest.mark.parametrize("several", [2, 4, 8, 16])
+def test_on_cuda_what_is_prepared_in_every_few_steps_is_timed_as_often_as_it_happens(
+    now, monkeypatch, several
+):
+    monkeypatch.setattr(torch.cuda, "Event", Stamp)
+    clock = Clock(torch.device("cuda"))
+    for step in range(doctor.EVERY * several * 4):
+        step_on_cuda(clock, now, (0 if step % several else several, 2, 4, 8))
+
+    told = clock.take()
+
+    assert told["data"] / told["forward"] == pytest.approx(1 / 2)
 
 
 def test_on_cuda_a_slow_first_step_stands_for_no_more_than_has_passed(now, monkeypatch):
