@@ -326,7 +326,7 @@ def test_a_run_stopped_early_stays_ended_when_it_is_loaded_again(data):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(data):
-    settings = TrainConfig(model="net", epochs=5, batch_size=8, peak_lr=10.0, momentum=0.99)
+    settings = TrainConfig(model="net", epochs=5, batch_size=8, peak_lr=10.0, weight_decay=1.0)
 
     with pytest.raises(train.Diverged, match="lower the learning rate \\(10 now\\)"):
         list(train.fit(start(settings, data), *data))
