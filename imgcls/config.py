@@ -517,13 +517,11 @@ def check_size(config: TrainConfig, size: int) -> None:
     Not a part of the config's own checks: runs that were stored before still have to be told of.
     """
     least, side = least_side(config.model, config.stem), config.input_size or size
-    needs = (
-        f"{config.model}{f' with stem {config.stem}' if config.model in PUBLISHED else ''} needs"
-    )
-    needs += f" images of at least {least}×{least} pixels"
+    stem = f" with stem {config.stem}" if config.model in PUBLISHED else ""
+    needs = f"{config.model}{stem} needs images of at least {least}×{least} pixels"
     if side < least:
-        how = f"set input_size to {least}{' and start_size to 0' if config.start_size else ''}"
-        raise ConfigError(f"{needs}, these have {side}×{side}: {how}.")
+        too = " and start_size to 0" if config.start_size else ""  # they exclude each other
+        raise ConfigError(f"{needs}, these have {side}×{side}: set input_size to {least}{too}.")
     if 0 < config.start_size < least:
         raise ConfigError(f"{needs}: set start_size to {least} or more, not {config.start_size}.")
 

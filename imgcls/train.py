@@ -30,7 +30,7 @@ HALF_RANGE = 65504.0  # the largest number of float16
 # Of small batches that are prepared at once: 128 images of 32×32. Runs with another number here
 # see other augmentation, since the first of those batches seeds it for all.
 PREPARED_PIXELS = 2**17
-STACKED = 64  # tensors at once: of hundreds, torch was reported to end the process on Apple GPUs
+STACKED = 64  # tensors at once; of 208 torch 2.13 was once reported to crash on Apple GPUs, untried
 VALIDATION_PIXELS = 2**18  # images a batch times their pixels: 256 images of 32×32
 
 
