@@ -20,6 +20,7 @@ from benchmarks import Row, in_turn, plain
 from imgcls import machine, models, optim, recipes, sitting, train
 from imgcls.config import TrainConfig
 from imgcls.data import catalog, tensors
+from imgcls.models import quicker
 from imgcls.sitting import Sitting
 
 WARM_UP = 0.5  # seconds of each turn that do not count, a step at least
@@ -154,7 +155,7 @@ def plain_loop(settings: TrainConfig, threads: int) -> Loop:
         settings.dataset, "train", settings.validation_share, settings.split_seed
     )
     torch.manual_seed(settings.seed)
-    model = models.build(settings, len(dataset.classes), dataset.size)
+    model = quicker.undo(models.build(settings, len(dataset.classes), dataset.size))
     mean, std = tensors.statistics(settings)
     look = torch.from_numpy(every[kept[:: max(1, len(kept) // sitting.LOOK_IMAGES)]])
     models.look(model, tensors.normalize(look, mean, std))

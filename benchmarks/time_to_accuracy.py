@@ -31,6 +31,7 @@ from imgcls import jobs, machine, models, recipes, sitting, train
 from imgcls.data import catalog, tensors
 from imgcls.errors import ConfigError, RunError
 from imgcls.events import Epoch
+from imgcls.models import quicker
 
 KIND = "race"  # of a record in the file
 SLICES = {"cpu": 5.0, "cuda": 1.0}  # seconds that one trains before the other may
@@ -331,7 +332,7 @@ def start_plain(name: str, dataset: str, seed: int) -> Contestant:
     settings = recipes.config_for("tutorial-resnet18", dataset, pretrained=False, seed=seed)
     facts = catalog.load(dataset)
     torch.manual_seed(seed)
-    model = models.build(settings, len(facts.classes), facts.size).to(device)
+    model = quicker.undo(models.build(settings, len(facts.classes), facts.size)).to(device)
     images, labels, rows = catalog.select(dataset, "train+validation", 0.1, 0)
     data = plain.Pictures(
         plain.pictures(images[rows]), labels[rows].tolist(), plain.transform(settings, facts.size)

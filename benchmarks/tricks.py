@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import Row, in_turn
 from imgcls import recipes, sitting, train
-from imgcls.models import side_by_side
+from imgcls.models import quicker
 
 CORES = psutil.cpu_count(logical=False) or 1
 SIDE: dict[str, Any] = {
@@ -104,7 +104,7 @@ def answer(side: dict[str, Any]) -> None:
     begun = sitting.begin(settings, format=(settings.precision, settings.threads))
     state, split = begun.state, begun.train
     if side["apart"]:
-        side_by_side.NARROW = 0
+        quicker.NARROW = 0
     if side["contiguous"]:
         state.model.to(memory_format=torch.contiguous_format)
     torch.set_flush_denormal(not side["denormals"])

@@ -13,7 +13,7 @@ import imgcls
 from imgcls import models
 from imgcls.card import Card
 from imgcls.evaluate import belief
-from imgcls.models import side_by_side
+from imgcls.models import quicker
 from imgcls.runs import Run
 from imgcls.trust import Trust
 
@@ -58,7 +58,7 @@ def load(path: Path, trust: Trust | None) -> tuple[Deployed, Card]:
     """
     network, about = models.load(path)
     temperature = trust.temperature if trust else 1.0
-    side_by_side.part(network)  # which is of use in training alone
+    quicker.undo(network)  # what is of use in training alone
     return Deployed(network, about.mean, about.std, temperature).eval(), about
 
 

@@ -17,7 +17,7 @@ from imgcls.data import augment, tensors
 from imgcls.data.tensors import Split
 from imgcls.evaluate import views
 from imgcls.events import Epoch, Step
-from imgcls.models import side_by_side
+from imgcls.models import quicker
 from imgcls.models.mirror import MirrorNet
 from imgcls.models.speed import SpeedNet
 
@@ -183,7 +183,7 @@ def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stri
     images = torch.randn(37, 16, *side, generator=draw).to(memory_format=torch.channels_last)
     layer = nn.Conv2d(16, 32, 3, stride=stride, padding=1)
     laid = copy.deepcopy(layer)
-    side_by_side.lay(nn.Sequential(laid))
+    quicker.quicken(nn.Sequential(laid))
     shapes = []
     convolve = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda x, *rest: shapes.append(x.shape) or convolve(x, *rest))
@@ -197,14 +197,14 @@ def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stri
         found.append([result.detach().float(), seen.grad, one.weight.grad, one.bias.grad])
 
     assert shapes[0] == images.shape != shapes[1]
-    assert shapes[1][-1] >= side_by_side.ROW - 8
+    assert shapes[1][-1] >= quicker.ROW - 8
     for alone, beside in zip(*found, strict=True):
         assert alone.shape == beside.shape
         assert (alone - beside).norm() < 0.005 * alone.norm()  # bf16 keeps eight bits
 
 
 def test_only_narrow_images_in_training_in_bf16_lie_side_by_side(monkeypatch):
-    layer = side_by_side.lay(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)))
+    layer = quicker.quicken(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)))
     shapes = []
     convolve = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda x, *rest: shapes.append(x.shape) or convolve(x, *rest))
@@ -222,9 +222,52 @@ def test_laying_side_by_side_changes_no_name_and_only_what_it_can():
     model = models.build(settings, 10, 32)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
 
-    assert {type(m) for m in layers if m.kernel_size == (3, 3)} == {side_by_side.SideBySide}
+    assert {type(m) for m in layers if m.kernel_size == (3, 3)} == {quicker.SideBySide}
     assert type(model.layer2[0].downsample[0]) is nn.Conv2d  # 1×1
     assert not any("side" in name for name in model.state_dict())
+
+
+# --- a max-pool before its ReLU ---
+
+
+def test_a_pool_before_its_relu_gives_the_same_numbers_to_the_last_bit():
+    draw = Generator().manual_seed(0)
+    images = torch.randn(5, 3, 32, 32, generator=draw)
+    images[:, :, :8] = -1.0  # where all four of a window are negative, and all the same
+    ours = models.build(TrainConfig(model="cnn"), 10, 32)
+    theirs = quicker.undo(copy.deepcopy(ours))
+    sides, found = [], []
+    for model in (ours, theirs):
+        model[1].register_forward_hook(lambda layer, given, gives: sides.append(gives.shape[3]))
+        model(images).logsumexp(dim=1).sum().backward()
+        found.append([p.grad for p in model.parameters()])
+
+    assert type(ours) is quicker.PoolFirst
+    assert type(theirs) is nn.Sequential
+    assert sides == [16, 32]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert any(gradient.any() for gradient in found[0])
+
+
+def test_a_trained_network_answers_layer_by_layer_in_its_own_order():
+    model = models.build(TrainConfig(model="cnn"), 10, 32).eval()
+    order = []
+    for layer in model:
+        layer.register_forward_hook(lambda layer, given, gives: order.append(layer))
+
+    model(torch.zeros(1, 3, 32, 32))
+
+    assert order == list(model)
+    assert list(model.state_dict()) == list(quicker.undo(model).state_dict())
+
+
+@pytest.mark.parametrize("name", ["net", "simple_cnn", "cnn", "alexnet", "vgg11", "vgg16"])
+def test_every_network_with_a_pool_behind_a_relu_pools_first(name):
+    settings = TrainConfig(model=name, stem="small")
+
+    layers = models.build(settings, 10, 32).modules()
+
+    assert sum(isinstance(layer, quicker.PoolFirst) for layer in layers) == 1
 
 
 # --- Muon ---

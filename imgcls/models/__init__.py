@@ -12,7 +12,7 @@ from imgcls.card import Card
 from imgcls.config import TrainConfig
 from imgcls.data.tensors import resize
 from imgcls.errors import ModelError
-from imgcls.models import pretrained, side_by_side, small_resnet, tutorials, zoo
+from imgcls.models import pretrained, quicker, small_resnet, tutorials, zoo
 from imgcls.models.mirror import MirrorNet
 from imgcls.models.resized import Resized
 from imgcls.models.speed import BLOCKS, SpeedNet
@@ -51,7 +51,7 @@ def build(settings: TrainConfig, classes: int, size: int, *, fetch: bool = True)
     images are too small, and ModelError where pretrained weights cannot be had.
     """
     config.check_size(settings, size)
-    model = side_by_side.lay(MODELS[settings.model](settings, classes, settings.input_size or size))
+    model = quicker.quicken(MODELS[settings.model](settings, classes, settings.input_size or size))
     if settings.pretrained and fetch:
         pretrained.fill(model, settings.model, settings.weights)
     if settings.freeze:
