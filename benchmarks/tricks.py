@@ -25,7 +25,7 @@ CORES = psutil.cpu_count(logical=False) or 1
 SIDE: dict[str, Any] = {
     "environment": {"OMP_WAIT_POLICY": "PASSIVE"},
     "settings": {"precision": "bf16", "threads": CORES},
-    "apart": False,
+    "narrow": quicker.NARROW,
     "contiguous": False,
     "denormals": False,
 }
@@ -39,7 +39,8 @@ TRICKS: dict[str, dict[str, Any]] = {  # what the side with the trick has otherw
     "filters in mirrored pairs": {"without": {"settings": FREE}},
     "images side by side, filters free": {
         "settings": FREE,
-        "without": {"settings": FREE, "apart": True},
+        "narrow": 8,
+        "without": {"settings": FREE, "narrow": 0},
     },
     "memory kept by malloc": {
         "environment": {
@@ -103,8 +104,7 @@ def answer(side: dict[str, Any]) -> None:
     settings = recipes.config_for("speed", side["dataset"], start_size=0, **side["settings"])
     begun = sitting.begin(settings, format=(settings.precision, settings.threads))
     state, split = begun.state, begun.train
-    if side["apart"]:
-        quicker.NARROW = 0
+    quicker.NARROW = side["narrow"]
     if side["contiguous"]:
         state.model.to(memory_format=torch.contiguous_format)
     torch.set_flush_denormal(not side["denormals"])

@@ -179,6 +179,7 @@ def test_a_smaller_image_is_the_average_of_its_pixels():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("side", [(2, 2), (7, 7), (8, 8), (5, 3), (3, 5)])
 def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stride):
+    monkeypatch.setattr(quicker, "NARROW", 8)
     draw = Generator().manual_seed(0)
     images = torch.randn(37, 16, *side, generator=draw).to(memory_format=torch.channels_last)
     layer = nn.Conv2d(16, 32, 3, stride=stride, padding=1)
@@ -203,7 +204,29 @@ def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stri
         assert (alone - beside).norm() < 0.005 * alone.norm()  # bf16 keeps eight bits
 
 
+@pytest.mark.parametrize("height", [1, 2, 3])
+@pytest.mark.parametrize(("side", "groups"), [(3, 1), (3, 16), (5, 1), (5, 16), (7, 1)])
+@pytest.mark.parametrize("narrow", [0, 8])
+def test_images_one_pixel_wide_have_a_right_gradient_in_bf16(
+    monkeypatch, height, side, groups, narrow
+):
+    monkeypatch.setattr(quicker, "NARROW", narrow)
+    images = torch.randn(8, 16, height, 1, generator=Generator().manual_seed(0))
+    convolution = nn.Conv2d(16, 32, side, stride=2, padding=side // 2, groups=groups)
+    [layer] = quicker.quicken(nn.Sequential(convolution))
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            result = layer(images.to(memory_format=torch.channels_last))
+        pull = torch.sin(torch.arange(result.numel())).view_as(result)
+        found.append(torch.autograd.grad((result.float() * pull).sum(), layer.weight)[0])
+
+    right, ours = found
+    assert (ours - right).norm() < 0.01 * right.norm()
+
+
 def test_only_narrow_images_in_training_in_bf16_lie_side_by_side(monkeypatch):
+    monkeypatch.setattr(quicker, "NARROW", 8)
     layer = quicker.quicken(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)))
     shapes = []
     convolve = F.conv2d
@@ -223,7 +246,10 @@ def test_laying_side_by_side_changes_no_name_and_only_what_it_can():
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
 
     assert {type(m) for m in layers if m.kernel_size == (3, 3)} == {quicker.SideBySide}
-    assert type(model.layer2[0].downsample[0]) is nn.Conv2d  # 1×1
+    assert type(model.layer2[0].downsample[0]) is quicker.Widened  # 1×1
+    assert {type(m) for m in quicker.undo(model).modules() if isinstance(m, nn.Conv2d)} == {
+        nn.Conv2d
+    }
     assert not any("side" in name for name in model.state_dict())
 
 

@@ -1,25 +1,50 @@
-"""Layers that do the same work in another order while they learn, because it takes less time."""
+"""Layers that do the same work in another order, because it takes less time or comes out right."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+
+def _in_tiles() -> bool:
+    """Whether the processor multiplies bf16 in tiles (AMX), as far as Linux tells."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+
+
 ROW = 64  # pixels that are laid beside each other, about
-NARROW = 8  # widest image for which it pays
+NARROW = 8 if _in_tiles() else 0  # widest image for which it pays
 
 
-class SideBySide(nn.Conv2d):
+class Widened(nn.Conv2d):
+    """A convolution of stride 2 that gives images one pixel wide a column of zeros.
+
+    No sum changes by that. But of images of one pixel's width oneDNN 3.12 gets the gradient for the
+    weights wrong in bfloat16, infinite or not a number (docs/experiments.md, 2026-11-26 and 28).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        wrong = images.shape[3] == 1 and self.stride[1] == 2 and images.device.type == "cpu"
+        if wrong and torch.is_autocast_enabled("cpu"):
+            images = F.pad(images, (0, 1))
+        return super().forward(images)
+
+
+class SideBySide(Widened):
     """A 3×3 convolution with padding 1 that lays small images side by side; the same sums.
 
     Only in training, in bfloat16, on a CPU, and for images at most NARROW wide: (N, C, H, W) to
     (N, filters, ⌈H / stride⌉, ⌈W / stride⌉). Measured with oneDNN 3.12 in torch 2.14.1 on a Xeon
     with AMX: the gradient for the weights of 256 filters over 250 images of 7×7 took 66 ms as it is
     and 27 ms this way, of 3×3 14 and 3 ms. Its kernel multiplies rows of an image in tiles of 32
-    pixels and fills what a narrow image lacks. In float32 nothing is gained (docs/experiments.md,
-    2026-11-26).
+    pixels and fills what a narrow image lacks. In float32 nothing is gained, and without AMX it
+    costs a twentieth of a step or more (docs/experiments.md, 2026-11-26 and 28).
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,8 +89,9 @@ class PoolFirst(nn.Sequential):
 def quicken(model: nn.Module) -> nn.Module:
     """Let every layer of the network that can do so take the quicker way, while it learns."""
     for layer in model.modules():
-        if type(layer) is nn.Conv2d and _fits(layer):
-            layer.__class__ = SideBySide  # weights, hooks and names in the state stay as they are
+        if type(layer) is nn.Conv2d and _centred(layer):
+            # Weights, hooks and names in the state stay as they are.
+            layer.__class__ = SideBySide if _small(layer) else Widened
         elif type(layer) is nn.Sequential and any(_swap(*pair) for pair in pairwise(layer)):
             layer.__class__ = PoolFirst
     return model
@@ -74,7 +100,7 @@ def quicken(model: nn.Module) -> nn.Module:
 def undo(model: nn.Module) -> nn.Module:
     """Undo `quicken`: a network that only answers is plain, and any compiler understands it."""
     for layer in model.modules():
-        if type(layer) is SideBySide:
+        if isinstance(layer, Widened):
             layer.__class__ = nn.Conv2d  # type: ignore[assignment]
         elif type(layer) is PoolFirst:
             layer.__class__ = nn.Sequential  # type: ignore[assignment]
@@ -85,12 +111,18 @@ def _swap(one: nn.Module, following: nn.Module) -> bool:
     return isinstance(one, nn.ReLU) and isinstance(following, nn.MaxPool2d)
 
 
-def _fits(layer: nn.Conv2d) -> bool:
-    return (
-        layer.kernel_size == (3, 3)
-        and layer.padding == (1, 1)
-        and layer.padding_mode == "zeros"
-        and layer.dilation == (1, 1)
-        and layer.stride in ((1, 1), (2, 2))
-        and layer.groups == 1
+def _centred(layer: nn.Conv2d) -> bool:
+    """Whether it has zeros around the image, half a filter of them."""
+    halves = tuple(side // 2 for side in layer.kernel_size)
+    odd = all(side % 2 for side in layer.kernel_size)
+    return (odd, layer.padding, layer.padding_mode, layer.dilation) == (
+        True,
+        halves,
+        "zeros",
+        (1, 1),
     )
+
+
+def _small(layer: nn.Conv2d) -> bool:
+    strides = ((1, 1), (2, 2))
+    return layer.kernel_size == (3, 3) and layer.stride in strides and layer.groups == 1
