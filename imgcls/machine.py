@@ -36,6 +36,7 @@ HOPELESS = 4  # times the quickest: a format that takes longer over these few is
 # large ones have work for many cores.
 PRODUCT_SIDES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
 PRODUCT_SECONDS = 0.3  # for all sides, about
+STEPS = 2  # raised when steps or their trials change, so that number formats are measured anew
 
 
 def device(name: str) -> torch.device:
@@ -184,7 +185,9 @@ def _step_key(settings: TrainConfig, where: torch.device, size: int) -> str:
     parts = [f"{name} {getattr(settings, name)}" for name in names]
     if settings.flip and settings.mirror_pairs:
         parts.append("mirrored pairs")
-    return _key(where, *parts, f"{size} px", f"up to {torch.get_num_threads()} threads")
+    return _key(
+        where, *parts, f"steps {STEPS}", f"{size} px", f"up to {torch.get_num_threads()} threads"
+    )
 
 
 def _cpu_name() -> str:

@@ -2,12 +2,14 @@
 
 import copy
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+import torchvision
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Generator
 
@@ -205,14 +207,17 @@ def test_images_side_by_side_give_the_sums_of_each_alone(monkeypatch, side, stri
 
 
 @pytest.mark.parametrize("height", [1, 2, 3])
-@pytest.mark.parametrize(("side", "groups"), [(3, 1), (3, 16), (5, 1), (5, 16), (7, 1)])
-@pytest.mark.parametrize("narrow", [0, 8])
+@pytest.mark.parametrize(
+    ("side", "groups", "narrow"),
+    [(3, 1, 0), (3, 1, 8), (3, 16, 0), (5, 1, 0), (5, 16, 0), (7, 1, 0)],
+)
 def test_images_one_pixel_wide_have_a_right_gradient_in_bf16(
     monkeypatch, height, side, groups, narrow
 ):
     monkeypatch.setattr(quicker, "NARROW", narrow)
     images = torch.randn(8, 16, height, 1, generator=Generator().manual_seed(0))
-    convolution = nn.Conv2d(16, 32, side, stride=2, padding=side // 2, groups=groups)
+    filters = 16 if groups > 1 else 32
+    convolution = nn.Conv2d(16, filters, side, stride=2, padding=side // 2, groups=groups)
     [layer] = quicker.quicken(nn.Sequential(convolution))
     found = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -223,6 +228,16 @@ def test_images_one_pixel_wide_have_a_right_gradient_in_bf16(
 
     right, ours = found
     assert (ours - right).norm() < 0.01 * right.norm()
+
+
+@pytest.mark.parametrize(("flags", "tiles"), [("amx_bf16 amx_tile", True), ("avx512_bf16", False)])
+def test_linux_tells_whether_a_processor_has_tiles(tmp_path, flags, tiles):
+    told = tmp_path / "cpuinfo"
+
+    assert not quicker.in_tiles(told)  # as where there is no Linux
+    told.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse2\n")
+    assert quicker.in_tiles(told) is tiles
+    assert (8 if quicker.in_tiles() else 0) == quicker.NARROW
 
 
 def test_only_narrow_images_in_training_in_bf16_lie_side_by_side(monkeypatch):
@@ -236,64 +251,76 @@ def test_only_narrow_images_in_training_in_bf16_lie_side_by_side(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         layer(torch.zeros(10, 4, 9, 9))
         layer.eval()(torch.zeros(10, 4, 7, 7))
+        monkeypatch.setattr(quicker, "NARROW", 0)
+        layer.train()(torch.zeros(10, 4, 7, 7))
 
-    assert [shape[0] for shape in shapes] == [10, 10, 10]
+    assert [shape[0] for shape in shapes] == [10, 10, 10, 10]
 
 
-def test_laying_side_by_side_changes_no_name_and_only_what_it_can():
-    settings = TrainConfig(model="resnet18", stem="small")
-    model = models.build(settings, 10, 32)
+def test_quicker_layers_change_no_name_and_only_what_can_be_quicker():
+    model = models.build(TrainConfig(model="resnet18", stem="imagenet"), 10, 32)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    others = nn.Sequential(
+        nn.Conv2d(3, 6, 5),
+        nn.Conv2d(6, 6, 4, stride=2, padding=1),
+        nn.Conv2d(6, 6, 3, padding=2, dilation=2),
+        nn.Conv2d(6, 6, 5, padding=2),
+        nn.ReLU(),
+    )
 
     assert {type(m) for m in layers if m.kernel_size == (3, 3)} == {quicker.SideBySide}
-    assert type(model.layer2[0].downsample[0]) is quicker.Widened  # 1×1
-    assert {type(m) for m in quicker.undo(model).modules() if isinstance(m, nn.Conv2d)} == {
-        nn.Conv2d
-    }
-    assert not any("side" in name for name in model.state_dict())
+    assert {type(m) for m in layers if m.kernel_size != (3, 3)} == {quicker.Widened}
+    assert list(model.state_dict()) == list(torchvision.models.resnet18().state_dict())
+    assert {type(m) for m in quicker.quicken(others)} == {nn.Conv2d, nn.ReLU}
+    assert type(others) is nn.Sequential
+    assert all(type(m) is nn.Conv2d for m in quicker.undo(model).modules() if m in layers)
 
 
 # --- a max-pool before its ReLU ---
 
 
-def test_a_pool_before_its_relu_gives_the_same_numbers_to_the_last_bit():
-    draw = Generator().manual_seed(0)
-    images = torch.randn(5, 3, 32, 32, generator=draw)
-    images[:, :, :8] = -1.0  # where all four of a window are negative, and all the same
-    ours = models.build(TrainConfig(model="cnn"), 10, 32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["cnn", "simple_cnn", "alexnet", "vgg11"])
+def test_a_pool_before_its_relu_gives_the_same_numbers_to_the_last_bit(name, dtype):
+    images = torch.randn(5, 3, 32, 32, generator=Generator().manual_seed(0))
+    images[:, :, :8] = -1.0  # all of a window the same
+    ours = models.build(TrainConfig(model=name, stem="small"), 10, 32)
     theirs = quicker.undo(copy.deepcopy(ours))
-    sides, found = [], []
+    found = []
     for model in (ours, theirs):
-        model[1].register_forward_hook(lambda layer, given, gives: sides.append(gives.shape[3]))
-        model(images).logsumexp(dim=1).sum().backward()
-        found.append([p.grad for p in model.parameters()])
+        torch.manual_seed(0)  # dropout
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            logits = model(images)
+        logits.float().logsumexp(dim=1).sum().backward()
+        found.append([logits, *(p.grad for p in model.parameters())])
 
-    assert type(ours) is quicker.PoolFirst
-    assert type(theirs) is nn.Sequential
-    assert sides == [16, 32]
+    assert not any(type(layer) is quicker.PoolFirst for layer in theirs.modules())
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-    assert any(gradient.any() for gradient in found[0])
-
-
-def test_a_trained_network_answers_layer_by_layer_in_its_own_order():
-    model = models.build(TrainConfig(model="cnn"), 10, 32).eval()
-    order = []
-    for layer in model:
-        layer.register_forward_hook(lambda layer, given, gives: order.append(layer))
-
-    model(torch.zeros(1, 3, 32, 32))
-
-    assert order == list(model)
-    assert list(model.state_dict()) == list(quicker.undo(model).state_dict())
+    assert all(gradient.any() for gradient in found[0])
 
 
 @pytest.mark.parametrize("name", ["net", "simple_cnn", "cnn", "alexnet", "vgg11", "vgg16"])
-def test_every_network_with_a_pool_behind_a_relu_pools_first(name):
-    settings = TrainConfig(model=name, stem="small")
+def test_relus_come_after_their_pools_while_learning_and_before_them_when_asked(name):
+    model = models.build(TrainConfig(model=name, stem="small"), 10, 32)
+    order = []
+    for layer in model.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda layer, given, gives: order.append(layer))
+    listed = [layer for layer in model.modules() if not list(layer.children())]
+    pooled = [
+        pair for pair in pairwise(listed) if [type(m) for m in pair] == [nn.ReLU, nn.MaxPool2d]
+    ]
+    images = torch.zeros(2, 3, 32, 32)
 
-    layers = models.build(settings, 10, 32).modules()
+    model(images)
+    while_learning = order.copy()
+    order.clear()
+    model.eval()(images)
 
-    assert sum(isinstance(layer, quicker.PoolFirst) for layer in layers) == 1
+    assert pooled
+    for relu, pool in pooled:
+        assert while_learning.index(pool) == while_learning.index(relu) - 1
+        assert order.index(pool) == order.index(relu) + 1
 
 
 # --- Muon ---

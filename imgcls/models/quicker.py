@@ -9,23 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _in_tiles() -> bool:
+def in_tiles(told: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor multiplies bf16 in tiles (AMX), as far as Linux tells."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+        return "amx_bf16" in told.read_text().split()
     except OSError:
         return False
 
 
 ROW = 64  # pixels that are laid beside each other, about
-NARROW = 8 if _in_tiles() else 0  # widest image for which it pays
+NARROW = 8 if in_tiles() else 0  # widest image for which it pays
 
 
 class Widened(nn.Conv2d):
-    """A convolution of stride 2 that gives images one pixel wide a column of zeros.
+    """A centred convolution that gives images one pixel wide a column of zeros, at stride 2.
 
-    No sum changes by that. But of images of one pixel's width oneDNN 3.12 gets the gradient for the
-    weights wrong in bfloat16, infinite or not a number (docs/experiments.md, 2026-11-26 and 28).
+    No sum changes by that. But of such images oneDNN 3.12 can get the gradient for the weights
+    wrong in bfloat16: far off, infinite or not a number (docs/experiments.md, 2026-11-26 and 28).
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,9 +69,9 @@ class SideBySide(Widened):
 class PoolFirst(nn.Sequential):
     """Layers in turn, but where a max-pool follows a ReLU, it goes first; the same numbers.
 
-    The largest of some values is positive or not whether ReLU comes before or after, and so is the
-    one that gets the gradient; but ReLU has a quarter as much to do. Only in training: whoever asks
-    layers of a trained network what they answer finds their own order.
+    ReLU keeps the order of positive values, so the maximum is the same either way, and its gradient
+    goes to the same pixel or nowhere; but behind a pool of 2×2 ReLU has a quarter as much to do.
+    Only in training: whoever asks layers of a trained network finds them in their own order.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,11 +87,16 @@ class PoolFirst(nn.Sequential):
 
 
 def quicken(model: nn.Module) -> nn.Module:
-    """Let every layer of the network that can do so take the quicker way, while it learns."""
+    """Let every layer that can do so take the quicker way, or the one that comes out right.
+
+    Classes of layers change; weights, hooks and names in the state stay as they are.
+    """
     for layer in model.modules():
         if type(layer) is nn.Conv2d and _centred(layer):
-            # Weights, hooks and names in the state stay as they are.
-            layer.__class__ = SideBySide if _small(layer) else Widened
+            if layer.kernel_size == (3, 3) and layer.groups == 1:
+                layer.__class__ = SideBySide
+            elif layer.stride[1] == 2:
+                layer.__class__ = Widened
         elif type(layer) is nn.Sequential and any(_swap(*pair) for pair in pairwise(layer)):
             layer.__class__ = PoolFirst
     return model
@@ -112,17 +117,11 @@ def _swap(one: nn.Module, following: nn.Module) -> bool:
 
 
 def _centred(layer: nn.Conv2d) -> bool:
-    """Whether it has zeros around the image, half a filter of them."""
-    halves = tuple(side // 2 for side in layer.kernel_size)
-    odd = all(side % 2 for side in layer.kernel_size)
-    return (odd, layer.padding, layer.padding_mode, layer.dilation) == (
-        True,
-        halves,
-        "zeros",
-        (1, 1),
+    """Whether it has zeros around the image, half a filter of them, and steps of one or two."""
+    return (
+        all(side % 2 for side in layer.kernel_size)
+        and layer.padding == tuple(side // 2 for side in layer.kernel_size)
+        and layer.padding_mode == "zeros"
+        and layer.dilation == (1, 1)
+        and layer.stride in ((1, 1), (2, 2))
     )
-
-
-def _small(layer: nn.Conv2d) -> bool:
-    strides = ((1, 1), (2, 2))
-    return layer.kernel_size == (3, 3) and layer.stride in strides and layer.groups == 1
