@@ -37,9 +37,11 @@ MODELS = (
     "small_resnet",
     "speed_net",
     "speed_net_wide",
+    "speed_net_deep",
 )
 STEMS = ("small", "imagenet")
-IN_PAIRS = ("speed_net", "speed_net_wide")  # networks that can learn filters in mirrored pairs
+# Networks that can learn filters in mirrored pairs.
+IN_PAIRS = ("speed_net", "speed_net_wide", "speed_net_deep")
 # Networks with ImageNet weights; the stem decides nothing in the others.
 PUBLISHED = (
     "alexnet",
@@ -81,6 +83,7 @@ LEAST_SIDE = {
     "small_resnet": (2, 2),
     "speed_net": (9, 9),
     "speed_net_wide": (9, 9),
+    "speed_net_deep": (9, 9),
 }
 AS_PUBLISHED_ONLY = ("inception_v3", "vit_b_16")  # their layouts leave nothing of a small image
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")

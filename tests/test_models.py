@@ -108,7 +108,14 @@ def test_every_model_takes_images_of_another_size(case):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("speed_net", 9), ("speed_net_wide", 9), ("vgg11", 32), ("resnet34", 1)]
+    ("name", "least"),
+    [
+        ("speed_net", 9),
+        ("speed_net_wide", 9),
+        ("speed_net_deep", 9),
+        ("vgg11", 32),
+        ("resnet34", 1),
+    ],
 )
 def test_images_that_grow_begin_at_what_the_network_can_take(name, least):
     settings = TrainConfig(model=name, start_size=least)
