@@ -148,10 +148,11 @@ def show(rows: list[Row], caption: str) -> None:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as it is printed."""
+    """A row as it is printed; a ratio to what was not reached is none."""
+    unit = f" {row.unit}" if math.isfinite(row.median) else ""
     return (
         row.what,
-        f"{_number(row.median)} {row.unit}" if row.values else "not measured",
+        f"{_number(row.median)}{unit}" if row.values else "not measured",
         _range(row.values),
         str(len(row.values)),
         row.baseline.what if row.baseline else "",
@@ -171,7 +172,7 @@ def _number(value: float, decimals: int | None = None) -> str:
     if not math.isfinite(value):
         return "not reached" if value > 0 else "–"
     if decimals is not None:
-        return f"{value:.{decimals}f}"
+        return f"{value:.{decimals}f}" if value else "–"
     return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 

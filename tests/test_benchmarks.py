@@ -108,6 +108,16 @@ def test_a_goal_not_reached_says_how_far_it_came():
     to_90 = next(r for r in rows if r.what.startswith("speed against") and "90%" in r.what)
     assert to_90.values == (math.inf,)
     assert to_90.note == "seed 0 not reached; best 86.0% after 200 s"
+    assert bench.cells(to_90)[1] == "not reached"
+
+
+def test_a_goal_that_the_other_did_not_reach_has_no_ratio():
+    other = Row("slow", (math.inf,), "s")
+
+    cells = bench.cells(Row("fast", (157.0,), "s", other))
+
+    assert cells[1] == "157 s"
+    assert cells[5] == "–"
 
 
 def test_a_contestant_has_a_process_of_its_own(tiny_dataset):
