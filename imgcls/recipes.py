@@ -98,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "speed-max": _recipe(
         "speed-max",
-        "Speed, max: a wider and deeper network, 18 passes",
+        "Speed, max: wider and deeper, 18 passes",
         "90.9 % (two seeds); 43 minutes on two CPU cores without AMX, by the time of its steps; "
         "0.7 PFLOP.",
         "Ours, after Jordan 2024 (arXiv:2404.00498) and, for the pairs, Bökman et al. 2025 "
